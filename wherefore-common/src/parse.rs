@@ -1,0 +1,369 @@
+//! The header parser: from the first byte of a frame to the outermost IP layer's addresses and ports.
+//!
+//! It is generic over [`Packet`], "read a header at an offset", so the kernel programs (packet pointers or
+//! `bpf_skb_load_bytes`) and the capture backends (a byte slice) run the very same code. Loops are bounded
+//! and nothing panics: the kernel's verifier demands it, and captures deserve it.
+//!
+//! Sources: IEEE 802.3 and 802.1Q, RFC 3032 (MPLS), RFC 2516 (`PPPoE`), RFC 1661 (PPP), RFC 1042 (SNAP),
+//! RFC 791, RFC 8200, RFC 4302; IANA's "IEEE 802 Numbers" and "Protocol Numbers".
+
+use network_types::{
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    mpls::Mpls,
+    vlan::VlanHdr,
+};
+
+use crate::Reason;
+
+/// Tags, labels and other headers followed between the link header and the IP header.
+pub const MAX_LINK_HEADERS: usize = 32;
+/// IPv6 extension headers followed.
+pub const MAX_EXTENSION_HEADERS: usize = 64;
+
+/// A type that any bytes are a valid value of, readable at any alignment.
+///
+/// # Safety
+/// Implementors are `repr(C)` with integer and byte array fields only.
+pub unsafe trait Header: Copy {}
+
+// SAFETY: arrays of bytes and the header structs of network-types (integers and byte arrays, repr(C)).
+unsafe impl<const N: usize> Header for [u8; N] {}
+// SAFETY: as above.
+unsafe impl Header for EthHdr {}
+// SAFETY: as above.
+unsafe impl Header for VlanHdr {}
+// SAFETY: as above.
+unsafe impl Header for Mpls {}
+// SAFETY: as above.
+unsafe impl Header for Ipv4Hdr {}
+// SAFETY: as above.
+unsafe impl Header for Ipv6Hdr {}
+
+/// A frame whose bytes can be read at an offset.
+pub trait Packet {
+    /// The header at `offset`, or `None` when the frame (or what was captured of it) ends before its end.
+    fn read<T: Header>(&self, offset: usize) -> Option<T>;
+}
+
+/// What the parser found: the outermost IP layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// Source address, IPv4 as `::ffff:a.b.c.d`.
+    pub src: [u8; 16],
+    /// Destination address, likewise.
+    pub dst: [u8; 16],
+    /// 4 or 6.
+    pub family: u8,
+    /// Protocol, after IPv6 extension headers.
+    pub proto: u8,
+    /// Source port in host order; 0 where there is none: other protocols, later fragments, cut headers.
+    pub sport: u16,
+    /// Destination port, likewise.
+    pub dport: u16,
+    /// Offset of the IP header in the frame.
+    pub l3: u32,
+    /// Offset of what follows the IP header and its extensions.
+    pub l4: u32,
+    /// Length of the IP packet by its own header; 0 where the header does not know it (segmentation
+    /// offload, jumbograms): then it is what the frame holds behind `l3`.
+    pub ip_len: u32,
+    /// 1 in a fragment (also the first one), else 0.
+    pub fragment: u8,
+}
+
+impl Parsed {
+    /// Bytes of the IP packet in a frame of `wire_len` bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ip_bytes(&self, wire_len: u32) -> u32 {
+        if self.ip_len == 0 { wire_len.saturating_sub(self.l3) } else { self.ip_len }
+    }
+}
+
+/// EtherTypes the parser knows; also the common language of the other link layers.
+pub mod ether_type {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800;
+    /// IPv6.
+    pub const IPV6: u16 = 0x86dd;
+    /// 802.1Q tag.
+    pub const VLAN: u16 = 0x8100;
+    /// 802.1ad service tag.
+    pub const QINQ: u16 = 0x88a8;
+    /// `QinQ` before 802.1ad.
+    pub const QINQ_OLD: u16 = 0x9100;
+    /// MPLS unicast.
+    pub const MPLS: u16 = 0x8847;
+    /// MPLS with upstream-assigned label.
+    pub const MPLS_UPSTREAM: u16 = 0x8848;
+    /// `PPPoE` session.
+    pub const PPPOE: u16 = 0x8864;
+    /// 802.1BR E-tag.
+    pub const ETAG: u16 = 0x893f;
+    /// Cisco VN-tag.
+    pub const VNTAG: u16 = 0x8926;
+    /// Below this an "EtherType" is a length, and LLC follows.
+    pub const MIN: u16 = 0x0600;
+}
+
+/// Parses a frame that begins with an Ethernet header.
+///
+/// # Errors
+/// The [`Reason`] why the frame has no flow.
+#[inline(always)]
+pub fn ethernet<P: Packet>(packet: &P) -> Result<Parsed, Reason> {
+    let header: EthHdr = packet.read(0).ok_or(Reason::LinkTruncated)?;
+    network(packet, u16::from_be(header.ether_type), EthHdr::LEN)
+}
+
+/// Parses what an EtherType announces at `offset`.
+///
+/// # Errors
+/// The [`Reason`] why the frame has no flow.
+#[inline(always)]
+pub fn network<P: Packet>(packet: &P, ether_type: u16, offset: usize) -> Result<Parsed, Reason> {
+    let (mut kind, mut at) = (ether_type, offset);
+    for _ in 0..MAX_LINK_HEADERS {
+        if kind == ether_type::IPV4 || kind == ether_type::IPV6 {
+            break;
+        }
+        (kind, at) = link_header(packet, kind, at)?;
+    }
+    match kind {
+        ether_type::IPV4 => ipv4(packet, at),
+        ether_type::IPV6 => ipv6(packet, at),
+        _ => Err(Reason::LinkDepth),
+    }
+}
+
+/// Parses an IP packet of either version at `offset`, for link types without a type field.
+///
+/// # Errors
+/// The [`Reason`] why the frame has no flow.
+#[inline(always)]
+pub fn ip<P: Packet>(packet: &P, offset: usize) -> Result<Parsed, Reason> {
+    let [first]: [u8; 1] = packet.read(offset).ok_or(Reason::IpTruncated)?;
+    match first >> 4 {
+        4 => ipv4(packet, offset),
+        6 => ipv6(packet, offset),
+        _ => Err(Reason::IpVersion),
+    }
+}
+
+/// The EtherType that a PPP protocol number stands for, where one does.
+///
+/// # Errors
+/// [`Reason::NonIp`] for control protocols and everything else that carries no IP.
+#[inline(always)]
+pub const fn ppp_ether_type(protocol: u16) -> Result<u16, Reason> {
+    match protocol {
+        0x0021 => Ok(ether_type::IPV4),
+        0x0057 => Ok(ether_type::IPV6),
+        0x0281 => Ok(ether_type::MPLS),
+        0x0283 => Ok(ether_type::MPLS_UPSTREAM),
+        _ => Err(Reason::NonIp),
+    }
+}
+
+/// Steps over one header between link and IP: what follows it, and where.
+#[inline(always)]
+fn link_header<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<(u16, usize), Reason> {
+    match kind {
+        ether_type::VLAN | ether_type::QINQ | ether_type::QINQ_OLD => {
+            let tag: VlanHdr = packet.read(at).ok_or(Reason::LinkTruncated)?;
+            Ok((u16::from_be(tag.ether_type), at + VlanHdr::LEN))
+        }
+        ether_type::MPLS | ether_type::MPLS_UPSTREAM => {
+            let label: Mpls = packet.read(at).ok_or(Reason::LinkTruncated)?;
+            let at = at + Mpls::LEN;
+            if label.lbl_tc_s[2] & 1 == 0 {
+                return Ok((kind, at));
+            }
+            let [first]: [u8; 1] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+            match first >> 4 {
+                4 => Ok((ether_type::IPV4, at)),
+                6 => Ok((ether_type::IPV6, at)),
+                _ => Err(Reason::NonIp),
+            }
+        }
+        ether_type::PPPOE => {
+            let header: [u8; 8] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+            let protocol = u16::from_be_bytes([header[6], header[7]]);
+            // RFC 1661, 6.5: a protocol number may be compressed to its (odd) low byte.
+            if header[6] & 1 == 1 {
+                return Ok((ppp_ether_type(protocol >> 8)?, at + 7));
+            }
+            Ok((ppp_ether_type(protocol)?, at + 8))
+        }
+        ether_type::ETAG => {
+            let tag: [u8; 8] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+            Ok((u16::from_be_bytes([tag[6], tag[7]]), at + 8))
+        }
+        ether_type::VNTAG => {
+            let tag: [u8; 6] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+            Ok((u16::from_be_bytes([tag[4], tag[5]]), at + 6))
+        }
+        0..ether_type::MIN => llc(packet, at),
+        _ => Err(Reason::NonIp),
+    }
+}
+
+/// Steps over an LLC header, and SNAP where it follows: what comes next, and where.
+///
+/// # Errors
+/// [`Reason::NonIp`] for other service access points or organisations.
+#[inline(always)]
+pub fn llc<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
+    let header: [u8; 3] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    match header {
+        [0xaa, 0xaa, 3] => {
+            let snap: [u8; 5] = packet.read(at + 3).ok_or(Reason::LinkTruncated)?;
+            match snap {
+                // RFC 1042, and 802.1H's organisation for bridge tunnels.
+                [0, 0, 0 | 0xf8, high, low] => {
+                    let kind = u16::from_be_bytes([high, low]);
+                    if kind < ether_type::MIN { Err(Reason::NonIp) } else { Ok((kind, at + 8)) }
+                }
+                _ => Err(Reason::NonIp),
+            }
+        }
+        [0x06, 0x06, 3] => Ok((ether_type::IPV4, at + 3)),
+        _ => Err(Reason::NonIp),
+    }
+}
+
+#[inline(always)]
+fn ipv4<P: Packet>(packet: &P, l3: usize) -> Result<Parsed, Reason> {
+    let header: Ipv4Hdr = packet.read(l3).ok_or(Reason::IpTruncated)?;
+    if header.vihl >> 4 != 4 {
+        return Err(Reason::IpVersion);
+    }
+    let header_len = u32::from(header.vihl & 0xf) * 4;
+    let total_len = u32::from(u16::from_be_bytes(header.tot_len));
+    if header_len < Ipv4Hdr::LEN as u32 || (total_len != 0 && total_len < header_len) {
+        return Err(Reason::IpHeader);
+    }
+    let frags = u16::from_be_bytes(header.frags);
+    let mut parsed = Parsed {
+        src: mapped(header.src_addr),
+        dst: mapped(header.dst_addr),
+        family: 4,
+        proto: header.proto,
+        l3: l3 as u32,
+        l4: l3 as u32 + header_len,
+        ip_len: total_len,
+        // RFC 791: "more fragments" is 0x2000, the low 13 bits are the offset.
+        fragment: u8::from(frags & 0x3fff != 0),
+        ..Parsed::default()
+    };
+    if frags & 0x1fff == 0 {
+        (parsed.sport, parsed.dport) = ports(packet, &parsed);
+    }
+    Ok(parsed)
+}
+
+#[inline(always)]
+fn ipv6<P: Packet>(packet: &P, l3: usize) -> Result<Parsed, Reason> {
+    let header: Ipv6Hdr = packet.read(l3).ok_or(Reason::IpTruncated)?;
+    if header.vcf[0] >> 4 != 6 {
+        return Err(Reason::IpVersion);
+    }
+    let payload_len = u32::from(u16::from_be_bytes(header.payload_len));
+    let jumbo = payload_len == 0 && header.next_hdr == HOP_BY_HOP;
+    let mut parsed = Parsed {
+        src: header.src_addr,
+        dst: header.dst_addr,
+        family: 6,
+        proto: header.next_hdr,
+        l3: l3 as u32,
+        ip_len: if jumbo { 0 } else { payload_len + Ipv6Hdr::LEN as u32 },
+        ..Parsed::default()
+    };
+    let mut at = l3 + Ipv6Hdr::LEN;
+    let mut has_ports = true;
+    for _ in 0..MAX_EXTENSION_HEADERS {
+        match parsed.proto {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
+                let Some([next, len]) = packet.read::<[u8; 2]>(at) else { break };
+                parsed.proto = next;
+                at += (len as usize + 1) * 8;
+            }
+            AUTHENTICATION => {
+                let Some([next, len]) = packet.read::<[u8; 2]>(at) else { break };
+                parsed.proto = next;
+                at += (len as usize + 2) * 4;
+            }
+            FRAGMENT => {
+                let Some(fragment) = packet.read::<[u8; 8]>(at) else { break };
+                let bits = u16::from_be_bytes([fragment[2], fragment[3]]);
+                parsed.proto = fragment[0];
+                at += 8;
+                // RFC 8200, 4.5: 13 bits offset, 2 reserved, 1 "more fragments".
+                if bits & 0xfff9 != 0 {
+                    parsed.fragment = 1;
+                }
+                if bits & 0xfff8 != 0 {
+                    has_ports = false;
+                    break;
+                }
+            }
+            _ => break,
+        }
+    }
+    parsed.l4 = at as u32;
+    if has_ports {
+        (parsed.sport, parsed.dport) = ports(packet, &parsed);
+    }
+    Ok(parsed)
+}
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const DCCP: u8 = 33;
+const SCTP: u8 = 132;
+const UDP_LITE: u8 = 136;
+
+/// The ports at `parsed.l4`, or zeros where the protocol has none or the packet ends before them.
+#[inline(always)]
+fn ports<P: Packet>(packet: &P, parsed: &Parsed) -> (u16, u16) {
+    // Bytes behind the IP packet's own end are Ethernet padding, not ports.
+    if parsed.ip_len != 0 && parsed.l4 + 4 > parsed.l3 + parsed.ip_len {
+        return (0, 0);
+    }
+    let at = parsed.l4 as usize;
+    let bytes = match parsed.proto {
+        TCP | UDP | DCCP | UDP_LITE => packet.read::<[u8; 4]>(at),
+        // The common header is checked as a whole (RFC 9260, 3.1).
+        SCTP => packet.read::<[u8; 12]>(at).map(|header| [header[0], header[1], header[2], header[3]]),
+        _ => None,
+    };
+    match bytes {
+        Some([s0, s1, d0, d1]) => (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])),
+        None => (0, 0),
+    }
+}
+
+#[inline(always)]
+const fn mapped(v4: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+}
+
+/// The captured bytes of a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<'a>(pub &'a [u8]);
+
+impl Packet for Slice<'_> {
+    #[inline(always)]
+    fn read<T: Header>(&self, offset: usize) -> Option<T> {
+        let bytes = self.0.get(offset..)?.get(..size_of::<T>())?;
+        // SAFETY: `bytes` holds size_of::<T>() bytes, any of which make a valid `T` (trait Header).
+        Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+    }
+}

@@ -1,0 +1,1 @@
+//! One snapshot in, findings out. Pure.

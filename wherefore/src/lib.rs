@@ -1,0 +1,16 @@
+//! Wherefore counts what every IP flow of a host carries, notices when a flow stops behaving like itself,
+//! and says who did it.
+//!
+//! The data goes one way (ARCHITECTURE.md): a [`backend`] hands over one [`snapshot`] per interval, the
+//! judge turns it into [`finding`]s, the [`alert`] life cycle into alerts, and [`sink`]s tell people.
+
+pub mod alert;
+pub mod backend;
+pub mod config;
+pub mod detect;
+pub mod finding;
+pub mod judge;
+pub mod series;
+pub mod sink;
+pub mod snapshot;
+pub mod time;

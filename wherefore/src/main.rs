@@ -1,0 +1,2 @@
+//! The `wherefore` command.
+fn main() {}

@@ -1,0 +1,109 @@
+//! One interval of traffic as a value: what every backend hands over and everything after it reads.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use wherefore_common::{Amount, Direction, FlowCounters, FlowKey, Reason, UnaccountedKey};
+
+use crate::time::Timestamp;
+
+/// One flow of an interval. Times in `counters` are nanoseconds since 1970, whatever the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Whose packets.
+    pub key: FlowKey,
+    /// How many.
+    pub counters: FlowCounters,
+    /// Belongs to the agent's own connections, and so never alerts.
+    pub own: bool,
+}
+
+impl Flow {
+    /// Source address.
+    #[must_use]
+    pub fn src(&self) -> IpAddr {
+        address(self.key.src, self.key.family)
+    }
+
+    /// Destination address.
+    #[must_use]
+    pub fn dst(&self) -> IpAddr {
+        address(self.key.dst, self.key.family)
+    }
+
+    /// Which way it crossed the interface.
+    #[must_use]
+    pub const fn direction(&self) -> Direction {
+        Direction::from_u8(self.key.direction)
+    }
+}
+
+/// An address of a key as the standard library's type: an IPv4-mapped IPv6 address on the wire stays IPv6.
+#[must_use]
+pub fn address(bytes: [u8; 16], family: u8) -> IpAddr {
+    if family == 4 {
+        IpAddr::V4(Ipv4Addr::new(bytes[12], bytes[13], bytes[14], bytes[15]))
+    } else {
+        IpAddr::V6(Ipv6Addr::from(bytes))
+    }
+}
+
+/// One interval.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// When the interval began.
+    pub start: Timestamp,
+    /// When it ended.
+    pub end: Timestamp,
+    /// Its measured length (by a monotonic clock on a live host); volumes are normalised by it.
+    pub length: Duration,
+    /// Whole intervals without any packet just before this one, of which no snapshot was made.
+    pub skipped: u64,
+    /// False where the interval was cut short: the first of a live host, the last of a capture.
+    pub complete: bool,
+    /// Names of the interfaces seen in the keys.
+    pub interfaces: BTreeMap<u32, String>,
+    /// The flows, in no particular order; each key once.
+    pub flows: Vec<Flow>,
+    /// Packets without a flow, by interface, direction, reason and (for a full table) protocol.
+    pub unaccounted: BTreeMap<UnaccountedKey, Amount>,
+    /// Packets whose timestamp lay before the interval; they are counted in it all the same.
+    pub late: Amount,
+    /// Packets the capture lost before they could be counted (libpcap's own figure; 0 with eBPF).
+    pub dropped: u64,
+}
+
+impl Snapshot {
+    /// Adds packets without a flow.
+    pub fn add_unaccounted(&mut self, key: UnaccountedKey, amount: Amount) {
+        self.unaccounted.entry(key).or_default().add(&amount);
+    }
+
+    /// Everything counted, in flows or not.
+    #[must_use]
+    pub fn total(&self) -> Amount {
+        let mut total = Amount::default();
+        for flow in &self.flows {
+            total.add(&Amount { packets: flow.counters.packets, wire_bytes: flow.counters.wire_bytes });
+        }
+        for amount in self.unaccounted.values() {
+            total.add(amount);
+        }
+        total
+    }
+
+    /// Packets without a flow, summed by reason.
+    #[must_use]
+    pub fn unaccounted_by_reason(&self) -> BTreeMap<Reason, Amount> {
+        let mut sums = BTreeMap::new();
+        for (key, amount) in &self.unaccounted {
+            if let Some(reason) = Reason::from_u8(key.reason) {
+                sums.entry(reason).or_insert_with(Amount::default).add(amount);
+            }
+        }
+        sums
+    }
+}

@@ -12,3 +12,12 @@ pub struct Alert {
     /// How often the same key fired since it was last told, and was held back by the cooldown.
     pub suppressed: u64,
 }
+
+/// Settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// A key that keeps firing is told once per this time.
+    pub cooldown: std::time::Duration,
+    /// Most keys whose cooldown is remembered.
+    pub max_keys: usize,
+}

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+pub mod anomalyzer;
+
 /// Judges the newest value of a series by the values before it.
 pub trait Detector: Send {
     /// The verdict on the last element of `history` (oldest first).

@@ -44,3 +44,18 @@ pub struct Transport {
     /// Destination port.
     pub dport: u16,
 }
+
+/// Settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Pair or flow.
+    pub level: Level,
+    /// IP bytes or wire bytes.
+    pub unit: Unit,
+    /// Most series remembered; beyond it new ones are turned away and counted.
+    pub max_series: usize,
+    /// Points kept of each series (`--anom-gv-cap`).
+    pub history: usize,
+    /// A series without a byte in this many intervals is forgotten.
+    pub expire_after: u64,
+}

@@ -1,5 +1,8 @@
 //! Where alerts go. A [`Sink`] is a pure encoder; `transport` and `deliver` do the sending.
 
+pub mod log;
+pub mod slack;
+
 use bytes::Bytes;
 
 use crate::alert::Alert;

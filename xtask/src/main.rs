@@ -1,2 +1,89 @@
-//! Chores of the project.
-fn main() {}
+//! Chores of the project: `cargo xtask run`, `test`, `bpf`.
+
+mod bpf;
+mod setup;
+mod suite;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of the project")]
+enum Xtask {
+    /// Build Wherefore and start it on this host's traffic.
+    Run {
+        /// Do not install what is missing; say what it is and stop.
+        #[arg(long)]
+        no_install: bool,
+        /// Passed on to `wherefore` (default: `run`).
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Run the whole test suite; as root with the kernel and namespace tests.
+    Test {
+        /// Do not install what is missing; say what it is and stop.
+        #[arg(long)]
+        no_install: bool,
+        /// Passed on to `cargo test`.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Install what building and testing need beyond Rust, and nothing else.
+    Setup,
+    /// Build the kernel object from source and commit it to the tree.
+    Bpf {
+        /// Rebuild and compare with the committed object instead of replacing it.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Xtask::parse() {
+        Xtask::Run { no_install, args } => run(!no_install, &args),
+        Xtask::Test { no_install, args } => suite::run(!no_install, &args),
+        Xtask::Setup => setup::ensure(&setup::ALL, true).map(|()| ExitCode::SUCCESS),
+        Xtask::Bpf { check } => bpf::run(check).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Builds the release binary and starts it; its exit code is ours.
+fn run(install: bool, args: &[String]) -> anyhow::Result<ExitCode> {
+    setup::ensure(&[setup::LIBPCAP], install)?;
+    cargo(&["build", "--release", "--locked", "--package", "wherefore"])?;
+    let binary = setup::workspace().join("target/release/wherefore");
+    let mut command = if setup::is_root() || !needs_privilege(args) {
+        Command::new(&binary)
+    } else {
+        eprintln!("wherefore needs privileges to see packets; starting it as: sudo {}", binary.display());
+        let mut sudo = Command::new("sudo");
+        sudo.arg(&binary);
+        sudo
+    };
+    command.args(args);
+    setup::become_command(command).with_context(|| format!("cannot start {}", binary.display()))
+}
+
+/// Reading a capture file, listing interfaces or asking for help needs no privilege; watching traffic does.
+fn needs_privilege(args: &[String]) -> bool {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let asks = words.iter().any(|word| ["-h", "--help", "-V", "--version", "help"].contains(word));
+    let live_flows = words.iter().any(|word| word.starts_with("-i") || word.starts_with("--interface"));
+    match words.first() {
+        _ if asks => false,
+        Some(&"replay" | &"interfaces" | &"doctor") => false,
+        Some(&"flows") => live_flows,
+        _ => true,
+    }
+}
+
+/// Runs cargo in the workspace, with its output shown.
+fn cargo(args: &[&str]) -> anyhow::Result<()> {
+    setup::succeed(Command::new(setup::cargo()).args(args).current_dir(setup::workspace()))
+}

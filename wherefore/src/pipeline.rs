@@ -1,0 +1,202 @@
+//! The one place that wires everything: backend → filter → judge → life cycle → sinks, with an observer
+//! that shows each interval to a person.
+
+use std::{
+    sync::mpsc as std_mpsc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    alert::{Alert, Lifecycle},
+    backend::{self, Backend},
+    config::Config,
+    detect::anomalyzer::{Anomalyzer, SettingsError},
+    enrich::own::OwnTraffic,
+    judge::Judge,
+    sink::Sinks,
+    snapshot::Snapshot,
+    totals::Totals,
+};
+
+/// Snapshots that may wait to be judged. When all places are taken the counting goes on in the backend's
+/// tables and the interval lengthens: nothing is lost.
+const SNAPSHOTS_WAITING: usize = 4;
+/// How long alerts may wait to be delivered after the last interval.
+const DELIVERY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What the world asks of a running pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// End after a last snapshot; the second one ends at once.
+    Stop,
+    /// Reopen log files.
+    Reopen,
+}
+
+/// What a pipeline tells its observer.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// An interval was counted and judged.
+    Interval {
+        /// What was counted.
+        snapshot: &'a Snapshot,
+        /// What is told about it.
+        alerts: &'a [Alert],
+        /// Everything so far, this interval included.
+        totals: &'a Totals,
+    },
+    /// The backend failed; what it counted before has been seen.
+    Failed(&'a backend::Error),
+    /// This many alerts wait to be delivered; the end waits for them.
+    Draining(usize),
+}
+
+/// How a pipeline ended.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Everything counted and told.
+    pub totals: Totals,
+    /// Alerts that could not be delivered before the end.
+    pub undelivered: usize,
+    /// The backend's faults, in order.
+    pub faults: Vec<backend::Error>,
+}
+
+/// Turns one snapshot after the other into alerts. No clock and no I/O: a replay, a test and a live host
+/// run the very same code.
+pub struct Stages {
+    config: Config,
+    judge: Judge,
+    lifecycle: Lifecycle,
+    totals: Totals,
+}
+
+impl Stages {
+    /// The stages of `config`, on a host of this name.
+    ///
+    /// # Errors
+    /// Settings the detector does not take.
+    pub fn new(config: &Config, host: String) -> Result<Self, SettingsError> {
+        let detector = Anomalyzer::new(config.anomalyzer.clone())?;
+        Ok(Self {
+            judge: Judge::new(config.series, config.interval, config.thresholds, Box::new(detector)),
+            lifecycle: Lifecycle::new(config.alert, host),
+            totals: Totals::default(),
+            config: config.clone(),
+        })
+    }
+
+    /// Filters, judges and counts one interval; what is to be told about it.
+    pub fn step(&mut self, snapshot: &mut Snapshot) -> Vec<Alert> {
+        self.config.filter.apply(snapshot);
+        let findings = self.judge.judge(snapshot);
+        let alerts = self.lifecycle.admit(findings, snapshot.end);
+        self.totals.add(snapshot, alerts.len());
+        alerts
+    }
+}
+
+/// Runs until the backend has no more, fails, or `signals` says stop; then waits for undelivered alerts.
+pub async fn run(
+    mut stages: Stages,
+    backend: Box<dyn Backend>,
+    sinks: Sinks,
+    mut own: OwnTraffic,
+    signals: &mut mpsc::Receiver<Signal>,
+    mut observe: impl FnMut(Event<'_>),
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let (mut snapshots, stop) = pump(backend, stages.config.interval);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            next = snapshots.recv() => match next {
+                Some(Ok(mut snapshot)) => {
+                    own.mark(&mut snapshot);
+                    let alerts = stages.step(&mut snapshot);
+                    for alert in &alerts {
+                        sinks.tell(alert);
+                    }
+                    observe(Event::Interval { snapshot: &snapshot, alerts: &alerts, totals: &stages.totals });
+                }
+                Some(Err(fault)) => {
+                    observe(Event::Failed(&fault));
+                    outcome.faults.push(fault);
+                }
+                None => break,
+            },
+            signal = signals.recv() => match signal {
+                Some(Signal::Reopen) => sinks.reopen(),
+                Some(Signal::Stop) if !stopping => {
+                    stopping = true;
+                    // Fails only when the thread has ended by itself, and then recv() says so next.
+                    let _ = stop.send(());
+                }
+                Some(Signal::Stop) | None => break,
+            },
+        }
+    }
+    outcome.totals = stages.totals;
+    let waiting = sinks.pending();
+    if waiting > 0 {
+        observe(Event::Draining(waiting));
+    }
+    tokio::select! {
+        left = sinks.shutdown(DELIVERY_DEADLINE) => outcome.undelivered = left,
+        () = stopped_again(signals) => outcome.undelivered = waiting,
+    }
+    outcome
+}
+
+/// Waits for a stop signal.
+async fn stopped_again(signals: &mut mpsc::Receiver<Signal>) {
+    while let Some(signal) = signals.recv().await {
+        if signal == Signal::Stop {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Polls the backend on a thread of its own, so that neither a slow sink nor a slow terminal can delay a
+/// poll, nor a poll (16 ms of grace period) the async runtime. Sending to, or dropping, the returned
+/// sender ends it with a last snapshot.
+fn pump(
+    mut backend: Box<dyn Backend>,
+    interval: Duration,
+) -> (mpsc::Receiver<Result<Snapshot, backend::Error>>, std_mpsc::Sender<()>) {
+    let (tx, rx) = mpsc::channel(SNAPSHOTS_WAITING);
+    let (stop, stopped) = std_mpsc::channel();
+    std::thread::spawn(move || {
+        let mut due = Instant::now() + interval;
+        loop {
+            let wait = if backend.is_live() { due.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let last = !matches!(stopped.recv_timeout(wait), Err(std_mpsc::RecvTimeoutError::Timeout));
+            if last && !backend.is_live() {
+                return;
+            }
+            while due <= Instant::now() {
+                due += interval;
+            }
+            if backend.is_live() && !last && tx.capacity() == 0 {
+                continue;
+            }
+            let polled = backend.poll();
+            let over = matches!(polled, Ok(None)) || (polled.is_err() && backend.is_live());
+            let item = match polled {
+                Ok(None) => return,
+                Ok(Some(mut snapshot)) => {
+                    snapshot.complete &= !last;
+                    Ok(snapshot)
+                }
+                Err(fault) => Err(fault),
+            };
+            if tx.blocking_send(item).is_err() || over || last {
+                return;
+            }
+        }
+    });
+    (rx, stop)
+}

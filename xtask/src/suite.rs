@@ -1,0 +1,25 @@
+//! The whole test suite.
+
+use std::process::{Command, ExitCode};
+
+use crate::{cargo, setup};
+
+/// Builds everything and runs every test; says at the end which ones a user without privileges left out.
+pub fn run(install: bool, args: &[String]) -> anyhow::Result<ExitCode> {
+    setup::ensure(&setup::ALL, install)?;
+    // The end-to-end tests start the binary, which `cargo test` alone would not build for them; the same
+    // packages as the tests, so that features are the same and nothing is compiled twice.
+    cargo(&["build", "--locked", "--workspace", "--exclude", "wherefore-ebpf"])?;
+    let mut command = Command::new(setup::cargo());
+    command.args(["test", "--locked", "--workspace", "--exclude", "wherefore-ebpf"]).args(args);
+    setup::succeed(command.current_dir(setup::workspace()))?;
+    if setup::is_root() {
+        eprintln!("All tests ran, kernel and namespace tests included.");
+    } else {
+        eprintln!(
+            "Left out, because they need root: the tests of the kernel programs (kernel_*), of live capture \
+             (live_*) and of whole hosts in network namespaces (host_*). For all: sudo -E $(which cargo) xtask test"
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,39 @@
+//! Which live backend: the one asked for, or eBPF with libpcap behind it.
+
+use super::{Backend, Choice, Error, LiveSettings, ebpf, pcap_live};
+
+/// Starts counting on a live host.
+///
+/// # Errors
+/// The chosen backend cannot start; for [`Choice::Auto`]: neither can. Missing capabilities are named for
+/// the one that needs more of them.
+pub fn start(choice: Choice, settings: &LiveSettings) -> Result<Box<dyn Backend>, Error> {
+    let refused = match choice {
+        Choice::Pcap => return pcap(settings, "asked for by --backend pcap".into()),
+        Choice::Ebpf => return ebpf(settings),
+        Choice::Auto if settings.expression.is_some() => {
+            return pcap(settings, "a tcpdump expression (-f) needs libpcap".into());
+        }
+        Choice::Auto => match ebpf(settings) {
+            Ok(backend) => return Ok(backend),
+            Err(refused) => refused,
+        },
+    };
+    match pcap(settings, format!("eBPF unavailable: {}", first_line(&refused))) {
+        Err(Error::Permission(_)) if matches!(refused, Error::Permission(_)) => Err(refused),
+        other => other,
+    }
+}
+
+fn ebpf(settings: &LiveSettings) -> Result<Box<dyn Backend>, Error> {
+    Ok(Box::new(ebpf::start(settings)?))
+}
+
+fn pcap(settings: &LiveSettings, why: String) -> Result<Box<dyn Backend>, Error> {
+    Ok(Box::new(pcap_live::start(settings, why)?))
+}
+
+/// The reason in one line, as the line that says what is watched shows it.
+fn first_line(error: &Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,2 @@
+//! `wherefore run` and `wherefore replay`: the pipeline with a screen.
+

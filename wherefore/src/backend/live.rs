@@ -2,26 +2,25 @@
 
 use super::{Backend, Choice, Error, LiveSettings, ebpf, pcap_live};
 
-/// Starts counting on a live host.
+/// Starts counting on a live host; `why` says why this choice was made.
 ///
 /// # Errors
 /// The chosen backend cannot start; for [`Choice::Auto`]: neither can. Missing capabilities are named for
 /// the one that needs more of them.
-pub fn start(choice: Choice, settings: &LiveSettings) -> Result<Box<dyn Backend>, Error> {
-    let refused = match choice {
-        Choice::Pcap => return pcap(settings, "asked for by --backend pcap".into()),
-        Choice::Ebpf => return ebpf(settings),
-        Choice::Auto if settings.expression.is_some() => {
-            return pcap(settings, "a tcpdump expression (-f) needs libpcap".into());
+pub fn start(choice: Choice, why: &str, settings: &LiveSettings) -> Result<Box<dyn Backend>, Error> {
+    match choice {
+        Choice::Pcap => pcap(settings, why.to_owned()),
+        Choice::Ebpf => ebpf(settings),
+        Choice::Auto => {
+            let refused = match ebpf(settings) {
+                Ok(backend) => return Ok(backend),
+                Err(refused) => refused,
+            };
+            match pcap(settings, format!("eBPF unavailable: {}", first_line(&refused))) {
+                Err(Error::Permission(_)) if matches!(refused, Error::Permission(_)) => Err(refused),
+                other => other,
+            }
         }
-        Choice::Auto => match ebpf(settings) {
-            Ok(backend) => return Ok(backend),
-            Err(refused) => refused,
-        },
-    };
-    match pcap(settings, format!("eBPF unavailable: {}", first_line(&refused))) {
-        Err(Error::Permission(_)) if matches!(refused, Error::Permission(_)) => Err(refused),
-        other => other,
     }
 }
 

@@ -76,7 +76,10 @@ mod tests {
 
     #[test]
     fn no_answer_and_nothing_applicable_give_0() {
-        assert_eq!(combine(&[(Method::Fence, Some(f64::NAN)), (Method::Ks, Some(1.0))], 0.1).probability, 0.0);
+        assert_eq!(
+            combine(&[(Method::Fence, Some(f64::NAN)), (Method::Ks, Some(1.0))], 0.1).probability,
+            0.0
+        );
         assert_eq!(combine(&[(Method::Ks, None)], 0.1).probability, 0.0);
         assert_eq!(combine(&[], 0.1).probability, 0.0);
     }

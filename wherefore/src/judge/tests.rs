@@ -1,6 +1,7 @@
 //! The defaults against simulated traffic, and the demands one by one.
 
 mod demands;
+mod labelled;
 mod simulation;
 
 use std::{net::Ipv4Addr, time::Duration};

@@ -94,10 +94,10 @@ impl Store {
         let places = max_series.saturating_sub(self.series.len()).min(newcomers.len());
         let contenders = newcomers.split_off(places);
         let lightest = self.lightest(contenders.len());
-        for talker in newcomers {
+        for talker in &newcomers {
             self.insert(talker);
         }
-        self.contend(contenders, lightest);
+        self.contend(&contenders, &lightest);
         self.counters.held = self.series.len() as u64;
         true
     }
@@ -119,7 +119,7 @@ impl Store {
         self.counters
     }
 
-    fn insert(&mut self, talker: Talker) {
+    fn insert(&mut self, talker: &Talker) {
         let interface = self.interface(talker.ifindex);
         let direction = Direction::from_u8(talker.direction);
         self.series.insert(talker.key, Series::new(talker.value, interface, direction));
@@ -141,21 +141,15 @@ impl Store {
     }
 
     /// The heaviest newcomer against the lightest series, and so on until a newcomer is not heavier.
-    fn contend(&mut self, contenders: Vec<Talker>, lightest: Vec<(f64, SeriesKey)>) {
-        let mut lightest = lightest.into_iter();
-        for talker in contenders {
-            match lightest.next() {
-                Some((weight, key)) if weight < talker.value => {
-                    self.series.remove(&key);
-                    self.insert(talker);
-                    self.counters.replaced += 1;
-                }
-                _ => {
-                    self.counters.turned_away += 1;
-                    lightest = Vec::new().into_iter();
-                }
-            }
+    fn contend(&mut self, contenders: &[Talker], lightest: &[(f64, SeriesKey)]) {
+        let wins =
+            contenders.iter().zip(lightest).take_while(|(talker, light)| light.0 < talker.value).count();
+        for (talker, (_, key)) in contenders.iter().zip(lightest).take(wins) {
+            self.series.remove(key);
+            self.insert(talker);
         }
+        self.counters.replaced += wins as u64;
+        self.counters.turned_away += (contenders.len() - wins) as u64;
     }
 
     /// What each series carried, each once. Flows are summed by interface and direction, of which the busiest counts.

@@ -6,7 +6,7 @@ use wherefore_common::Direction;
 
 use crate::{
     detect::Evaluation,
-    series::{SeriesKey, Unit},
+    series::{SeriesKey, Unit, quantile},
     time::Timestamp,
 };
 
@@ -19,15 +19,15 @@ pub struct Finding {
     pub interval: Duration,
     /// Whose traffic.
     pub series: SeriesKey,
-    /// Interface that carried most of it in this interval.
+    /// Interface that carried most of it in this interval; of a silent interval, the one that last carried any.
     pub interface: String,
-    /// Direction that carried most of it.
+    /// Direction that carried most of it, likewise.
     pub direction: Direction,
     /// Bytes of this interval, normalised to the interval asked for.
     pub bytes: f64,
     /// IP bytes or wire bytes.
     pub unit: Unit,
-    /// The range of earlier intervals, oldest excluded: what is usual.
+    /// The range of the earlier intervals in the history: what is usual.
     pub usual: Usual,
     /// The detector's verdict.
     pub evaluation: Evaluation,
@@ -64,4 +64,27 @@ pub struct Usual {
     pub median: f64,
     /// Their ninetieth percentile.
     pub high: f64,
+}
+
+impl Usual {
+    /// The middle of `earlier`, in any order; all 0 if there is nothing.
+    #[must_use]
+    pub fn of(earlier: &[f64]) -> Self {
+        let mut sorted = earlier.to_vec();
+        sorted.sort_unstable_by(f64::total_cmp);
+        Self { low: quantile(&sorted, 0.1), median: quantile(&sorted, 0.5), high: quantile(&sorted, 0.9) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usual_is_the_middle_eight_tenths() {
+        let earlier: Vec<f64> = (0..=10).rev().map(f64::from).collect();
+        assert_eq!(Usual::of(&earlier), Usual { low: 1.0, median: 5.0, high: 9.0 });
+        assert_eq!(Usual::of(&[1.0, 2.0]), Usual { low: 1.1, median: 1.5, high: 1.9 });
+        assert_eq!(Usual::of(&[]), Usual::default());
+    }
 }

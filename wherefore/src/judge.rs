@@ -1,14 +1,124 @@
 //! One snapshot in, findings out. Pure.
 
-/// When a verdict becomes a finding.
+use std::time::Duration;
+
+use crate::{
+    detect::Detector,
+    finding::{Finding, Usual},
+    series::{self, Counters, Series, Store},
+    snapshot::Snapshot,
+};
+
+/// When a verdict becomes a finding. All of them must hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
     /// Probability above this (strictly, as the original) is unusual.
     pub probability: f64,
-    /// Intervals with fewer bytes than this never alert.
+    /// Intervals with fewer bytes than this never alert. 0 judges silent intervals too, as the original did.
     pub min_bytes: u64,
-    /// Points a series needs, the judged one included, before it may alert.
+    /// Points a series needs, the judged one included, before it may alert; never more than the history holds.
     pub min_history: usize,
-    /// The judged value must be at least this many times the median of the earlier ones; 0: no such demand.
+    /// The judged value must be at least this many times what the series carries when it is busy: the ninetieth
+    /// percentile of the last 32 earlier intervals that had bytes, of which there must be three. 0: no such demand.
     pub min_factor: f64,
 }
+
+impl Thresholds {
+    /// What wherefore's first version did: every interval is judged, from the first on.
+    #[must_use]
+    pub const fn original() -> Self {
+        Self { probability: 0.6, min_bytes: 0, min_history: 1, min_factor: 0.0 }
+    }
+}
+
+/// Silent on calm traffic: steady, noisy, on and off, rare, slowly rising and falling (see the tests, which say how
+/// calm). The eleventh interval of a series may alert, and the tenth on a live host, whose first is cut short.
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { probability: 0.9, min_bytes: 100_000, min_history: 10, min_factor: 8.0 }
+    }
+}
+
+/// Remembers every series and tells which are unusual.
+pub struct Judge {
+    store: Store,
+    interval: Duration,
+    thresholds: Thresholds,
+    min_history: usize,
+    detector: Box<dyn Detector>,
+    unit: series::Unit,
+}
+
+impl Judge {
+    /// One that knows nothing yet. `interval` is the one asked for, to which bytes are normalised.
+    #[must_use]
+    pub fn new(
+        series: series::Settings,
+        interval: Duration,
+        thresholds: Thresholds,
+        detector: Box<dyn Detector>,
+    ) -> Self {
+        Self {
+            store: Store::new(series),
+            interval,
+            thresholds,
+            min_history: thresholds.min_history.min(series.history.max(1)),
+            detector,
+            unit: series.unit,
+        }
+    }
+
+    /// Judges a first interval even if it was cut short, as captures need it; see [`Store::count_first_partial`].
+    #[must_use]
+    pub fn count_first_partial(mut self) -> Self {
+        self.store = self.store.count_first_partial();
+        self
+    }
+
+    /// Records an interval and judges it: what was unusual, by bytes, the largest first.
+    pub fn judge(&mut self, snapshot: &Snapshot) -> Vec<Finding> {
+        if !self.store.observe(snapshot, self.interval) {
+            return Vec::new();
+        }
+        let mut findings: Vec<Finding> = self
+            .store
+            .iter()
+            .filter(|(_, series)| self.deserves_a_verdict(series))
+            .filter_map(|(key, series)| {
+                let evaluation = self.detector.evaluate(series.history());
+                (evaluation.probability > self.thresholds.probability).then(|| Finding {
+                    time: snapshot.end,
+                    interval: self.interval,
+                    series: *key,
+                    interface: series.interface().to_owned(),
+                    direction: series.direction(),
+                    bytes: series.value(),
+                    unit: self.unit,
+                    usual: Usual::of(series.earlier()),
+                    evaluation,
+                    history: series.history().to_vec(),
+                })
+            })
+            .collect();
+        findings.sort_by(|a, b| b.bytes.total_cmp(&a.bytes).then(a.series.cmp(&b.series)));
+        findings
+    }
+
+    /// How many series are held, and what became of the rest.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.store.counters()
+    }
+
+    /// The cheap demands first: on a calm host the detector has nothing to do.
+    fn deserves_a_verdict(&self, series: &Series) -> bool {
+        let Thresholds { min_bytes, min_factor, .. } = self.thresholds;
+        series.value() >= min_bytes as f64
+            && series.history().len() >= self.min_history
+            && (min_factor == 0.0
+                || series.busy_level().is_some_and(|level| series.value() >= min_factor * level))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,42 +1,113 @@
 //! The Anomalyzer: seven tests on a series, combined into one probability.
+//!
+//! The tests and their combination are those of the newest lytics/anomalyzer, its quirks included; numbers from
+//! that code are in `tests/golden`. Where a test asks for the share of shuffles that look less unusual, the
+//! answer here is exact if that is cheap, else from shuffles seeded by the history, so that the same history
+//! always gives the same probability.
 
-/// Settings, with upstream's names; see docs/migrating.md for the original's flags.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Which tests.
-    pub methods: Vec<Method>,
-    /// Magnitude below this makes the whole verdict 0. Unbounded, as upstream; 0 means 0.1.
-    pub sensitivity: f64,
-    /// Fence: upper bound, in bytes per interval.
-    pub upper_bound: f64,
-    /// Fence: lower bound; `None` for none.
-    pub lower_bound: Option<f64>,
-    /// Points judged together.
-    pub active_size: usize,
-    /// Reference window = seasons x active size; 0 means 4.
-    pub n_seasons: usize,
-    /// Shuffles of the permutation tests; 0 means 500.
-    pub perm_count: usize,
-    /// Be silent until there are reference + active points.
-    pub delay: bool,
+mod cdf;
+mod combine;
+mod diff;
+mod fence;
+pub mod ks;
+mod magnitude;
+pub mod primitives;
+mod rank;
+mod settings;
+mod shuffle;
+
+pub use self::settings::{Method, Settings, SettingsError};
+use super::{Detector, Evaluation};
+
+/// The detector.
+#[derive(Clone, Debug)]
+pub struct Anomalyzer {
+    settings: Settings,
+    /// Each method once, in order.
+    methods: Vec<Method>,
 }
 
-/// One of the seven tests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-#[value(rename_all = "lower")]
-pub enum Method {
-    /// Relative distance of the active mean from the reference mean.
-    Magnitude,
-    /// Rank of the newest relative differences.
-    Diff,
-    /// Are the active values unusually high?
-    HighRank,
-    /// Are the active values unusually low?
-    LowRank,
-    /// Distance of the active mean from fixed bounds.
-    Fence,
-    /// Kolmogorov-Smirnov distance of active and reference values.
-    Ks,
-    /// Where the active differences lie in the distribution of the reference ones.
-    Cdf,
+impl Anomalyzer {
+    /// Checks the settings, in upstream's order.
+    ///
+    /// # Errors
+    /// The first setting that is not allowed.
+    pub fn new(settings: Settings) -> Result<Self, SettingsError> {
+        let settings = settings.validated()?;
+        let mut methods = settings.methods.clone();
+        methods.sort_unstable();
+        methods.dedup();
+        Ok(Self { settings, methods })
+    }
+
+    /// The settings in effect.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What each method says before its value is clamped to 0..=1; `None` where it does not apply to so short a
+    /// history, NaN where it has no answer. Empty while the delay lasts.
+    #[must_use]
+    pub fn raw(&self, history: &[f64]) -> Vec<(Method, Option<f64>)> {
+        if self.waits(history) {
+            return Vec::new();
+        }
+        let mut ranks = None;
+        self.methods
+            .iter()
+            .map(|&method| {
+                let value = match method {
+                    Method::HighRank | Method::LowRank => {
+                        let ranks = ranks.get_or_insert_with(|| self.ranks(history));
+                        ranks.map(|(high, low)| if method == Method::HighRank { high } else { low })
+                    }
+                    _ => self.value(method, history),
+                };
+                (method, value)
+            })
+            .collect()
+    }
+
+    fn waits(&self, history: &[f64]) -> bool {
+        self.settings.delay
+            && history.len() < self.settings.reference_size().saturating_add(self.settings.active_size)
+    }
+
+    fn ranks(&self, history: &[f64]) -> Option<(f64, f64)> {
+        let settings = &self.settings;
+        rank::high_and_low(history, settings.reference_size(), settings.active_size, settings.perm_count)
+    }
+
+    fn value(&self, method: Method, history: &[f64]) -> Option<f64> {
+        let settings = &self.settings;
+        let (reference, active, shuffles) =
+            (settings.reference_size(), settings.active_size, settings.perm_count);
+        match method {
+            Method::Magnitude => magnitude::magnitude(history, reference, active),
+            Method::Diff => diff::diff(history, reference, active, shuffles),
+            Method::HighRank => self.ranks(history).map(|(high, _)| high),
+            Method::LowRank => self.ranks(history).map(|(_, low)| low),
+            Method::Fence => Some(fence::fence(history, active, settings.upper_bound, settings.lower_bound)),
+            Method::Ks => ks::ks(history, reference, active, shuffles),
+            Method::Cdf => cdf::cdf(history, reference, active),
+        }
+    }
 }
+
+/// While the gate of magnitude is closed, the verdict is 0 and magnitude the only part: the other tests are not
+/// run.
+impl Detector for Anomalyzer {
+    fn evaluate(&self, history: &[f64]) -> Evaluation {
+        if self.methods.contains(&Method::Magnitude) && !self.waits(history) {
+            let magnitude = [(Method::Magnitude, self.value(Method::Magnitude, history))];
+            if combine::gate_is_closed(&magnitude, self.settings.sensitivity) {
+                return combine::combine(&magnitude, self.settings.sensitivity);
+            }
+        }
+        combine::combine(&self.raw(history), self.settings.sensitivity)
+    }
+}
+
+#[cfg(test)]
+mod tests;

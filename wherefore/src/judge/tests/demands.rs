@@ -1,0 +1,133 @@
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::detect::{Evaluation, Part};
+
+/// Says the same of everything, and how often it was asked.
+struct Always(f64, Arc<Mutex<usize>>);
+
+impl Detector for Always {
+    fn evaluate(&self, _: &[f64]) -> Evaluation {
+        *self.1.lock().unwrap() += 1;
+        Evaluation { probability: self.0, parts: vec![Part { method: "always", value: self.0, weight: 1.0 }] }
+    }
+}
+
+fn always(probability: f64, thresholds: Thresholds) -> (Judge, Arc<Mutex<usize>>) {
+    let asked = Arc::new(Mutex::new(0));
+    let detector = Box::new(Always(probability, Arc::clone(&asked)));
+    (Judge::new(series::Settings::default(), INTERVAL, thresholds, detector), asked)
+}
+
+fn open() -> Thresholds {
+    Thresholds { probability: 0.5, min_bytes: 1, min_history: 1, min_factor: 0.0 }
+}
+
+/// The intervals, numbered from 0, in which a series of these bytes had a finding.
+fn fired(thresholds: Thresholds, bytes: &[u64]) -> Vec<usize> {
+    let (mut judge, _) = always(1.0, thresholds);
+    (0..bytes.len()).filter(|&i| !judge.judge(&interval(i as u64, &bytes[i..=i])).is_empty()).collect()
+}
+
+#[test]
+fn each_demand_holds_at_its_edge() {
+    assert_eq!(fired(open(), &[1, 0, 1]), [0, 2]);
+    assert_eq!(fired(Thresholds { min_bytes: 100, ..open() }, &[99, 100, 101]), [1, 2]);
+    assert_eq!(fired(Thresholds { min_history: 3, ..open() }, &[5; 5]), [2, 3, 4]);
+    // Silent intervals say nothing about busy ones, of which there must be three.
+    let factor = Thresholds { min_factor: 8.0, ..open() };
+    let none: [usize; 0] = [];
+    assert_eq!(fired(factor, &[10, 0, 10, 0, 0, 80]), none);
+    assert_eq!(fired(factor, &[10, 0, 10, 0, 10, 79]), none);
+    assert_eq!(fired(factor, &[10, 0, 10, 0, 10, 80]), [5]);
+    // They are remembered beyond the history.
+    let mut long = vec![10, 10, 10];
+    long.extend([0; 100]);
+    long.extend([79, 0, 700]);
+    assert_eq!(fired(factor, &long), [105]);
+    let (mut at, _) = always(0.5, open());
+    assert!(at.judge(&interval(0, &[5])).is_empty(), "the threshold itself is not above it");
+}
+
+#[test]
+fn a_short_history_lowers_the_demand_for_points() {
+    let asked = Arc::new(Mutex::new(0));
+    let thresholds = Thresholds { min_history: 10, ..open() };
+    let settings = series::Settings { history: 3, ..series::Settings::default() };
+    let mut judge = Judge::new(settings, INTERVAL, thresholds, Box::new(Always(1.0, asked)));
+    let fired: Vec<u64> = (0..5).filter(|&i| !judge.judge(&interval(i, &[5])).is_empty()).collect();
+    assert_eq!(fired, [2, 3, 4]);
+}
+
+#[test]
+fn silence_is_judged_only_without_a_minimum() {
+    assert_eq!(fired(Thresholds { min_bytes: 0, ..open() }, &[5, 0, 0]), [0, 1, 2]);
+    let (mut judge, asked) = always(1.0, Thresholds::default());
+    for i in 0..50 {
+        judge.judge(&interval(i, &[50_000, 200_000]));
+    }
+    assert_eq!(*asked.lock().unwrap(), 0, "calm traffic costs no verdict");
+}
+
+#[test]
+fn findings_carry_their_evidence_largest_first() {
+    let mut judge = defaults();
+    for i in 0..10 {
+        assert!(judge.judge(&interval(i, &[10_000, 20_000, 10_000])).is_empty());
+    }
+    let snapshot = interval(10, &[1_000_000, 2_000_000, 10_000]);
+    let findings = judge.judge(&snapshot);
+    let bytes: Vec<f64> = findings.iter().map(|finding| finding.bytes).collect();
+    assert_eq!(bytes, [2_000_000.0, 1_000_000.0]);
+    let first = &findings[0];
+    assert_eq!(first.time, snapshot.end);
+    assert_eq!(first.src().to_string(), "198.51.100.1");
+    assert_eq!(first.usual, Usual { low: 20_000.0, median: 20_000.0, high: 20_000.0 });
+    assert_eq!(first.history.len(), 11);
+    assert_eq!(first.rate(), 400_000.0);
+    assert!(first.evaluation.probability > 0.9 && first.evaluation.parts.len() == 3);
+    assert_eq!(judge.counters().held, 3);
+}
+
+/// The original's flags give the original's verdicts, its first interval included.
+#[test]
+fn the_original_alerts_on_the_first_interval_of_a_series() {
+    let mut judge = judge_with(Thresholds::original(), Settings::original());
+    assert_eq!(judge.judge(&interval(0, &[250])).len(), 1);
+    for i in 1..40 {
+        assert!(judge.judge(&interval(i, &[200_200 * i])).is_empty());
+    }
+    // A fence alone: unusual above 0.80618 of the bound.
+    let fence = Settings {
+        methods: vec![crate::detect::anomalyzer::Method::Fence],
+        upper_bound: 1000.0,
+        ..Settings::original()
+    };
+    let mut judge = judge_with(Thresholds::original(), fence);
+    let fired: Vec<u64> = [806, 807, 0, 900]
+        .into_iter()
+        .filter(|&bytes| !judge.judge(&interval(0, &[bytes])).is_empty())
+        .collect();
+    assert_eq!(fired, [807, 900]);
+}
+
+#[test]
+fn a_capture_shorter_than_an_interval_is_judged_when_asked() {
+    let short = Snapshot { complete: false, length: Duration::from_secs(1), ..interval(0, &[250]) };
+    assert!(judge_with(Thresholds::original(), Settings::original()).judge(&short).is_empty());
+    let mut capture = judge_with(Thresholds::original(), Settings::original()).count_first_partial();
+    assert_eq!(capture.judge(&short)[0].bytes, 250.0);
+}
+
+#[test]
+fn the_same_snapshots_give_the_same_findings() {
+    let run = || {
+        let mut judge =
+            judge_with(Thresholds::original(), Settings { sensitivity: 0.1, ..Settings::original() });
+        (0..20)
+            .flat_map(|i| judge.judge(&interval(i, &[i * i * 7 % 50 * 100, 300 + i % 4, 0, 9_000])))
+            .collect::<Vec<_>>()
+    };
+    assert!(!run().is_empty());
+    assert_eq!(run(), run());
+}

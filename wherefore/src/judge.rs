@@ -12,3 +12,17 @@ pub struct Thresholds {
     /// The judged value must be at least this many times the median of the earlier ones; 0: no such demand.
     pub min_factor: f64,
 }
+
+impl Thresholds {
+    /// The original's: any probability above 0.6, from the first interval on, whatever the volume.
+    #[must_use]
+    pub const fn original() -> Self {
+        Self { probability: 0.6, min_bytes: 0, min_history: 1, min_factor: 0.0 }
+    }
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { probability: 0.9, min_bytes: 100_000, min_history: 10, min_factor: 4.0 }
+    }
+}

@@ -21,6 +21,34 @@ pub struct Settings {
     pub delay: bool,
 }
 
+impl Settings {
+    /// The original's defaults.
+    #[must_use]
+    pub fn original() -> Self {
+        Self {
+            methods: vec![Method::Diff, Method::Fence, Method::HighRank, Method::LowRank, Method::Magnitude],
+            sensitivity: 2.0,
+            upper_bound: 5.0,
+            lower_bound: None,
+            active_size: 1,
+            n_seasons: 4,
+            perm_count: 500,
+            delay: false,
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            methods: vec![Method::Magnitude, Method::Diff, Method::HighRank, Method::LowRank],
+            sensitivity: 1.0,
+            n_seasons: 29,
+            ..Self::original()
+        }
+    }
+}
+
 /// One of the seven tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 #[value(rename_all = "lower")]

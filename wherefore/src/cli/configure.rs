@@ -46,10 +46,9 @@ impl Config {
     /// # Errors
     /// As [`Config::run`].
     pub fn replay(args: &ReplayArgs, original: bool, read: ReadFile) -> Result<Self, ConfigError> {
-        let interval = within_time("--interval", args.watch.interval, INTERVALS)?;
         let source = Source::Files(FileSettings {
             files: args.files.clone(),
-            interval: Some(interval),
+            interval: Some(args.watch.interval),
             table_size: table_size(args.counting.table_size)?,
             expression: expression(&args.counting),
         });

@@ -7,6 +7,10 @@ pub mod legacy;
 mod old_filter;
 mod spelling;
 mod values;
+mod watch_args;
+
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 

@@ -1,8 +1,11 @@
 //! Syntax of single values. Errors say what is allowed; clap adds the flag and what was given.
 
-use std::{net::IpAddr, str::FromStr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::ValueEnum as _;
+use clap::{
+    ValueEnum as _,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use ipnet::IpNet;
 
 use super::args::Bound;
@@ -45,6 +48,11 @@ pub fn bound(text: &str) -> Result<Bound, &'static str> {
         Ok(value) => Ok(Bound::At(value)),
         Err(_) => Err("give a finite number of bytes, as in 200, -5 or 1e6, or none"),
     }
+}
+
+/// A directory, or an empty text for none, as the original had it (clap's own parser of paths refuses that).
+pub fn directory() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// One method's name.

@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{alert, backend, detect, filter, judge, series, sink};
+use crate::{
+    alert, backend,
+    detect::{self, anomalyzer::SettingsError},
+    filter, judge, series, sink,
+};
 
 /// Everything `wherefore run` and `wherefore replay` need.
 #[derive(Clone, Debug)]
@@ -76,12 +80,6 @@ pub mod default {
     pub const SNAPLEN: u32 = 512;
     /// libpcap's read timeout. Packets may wait that long in libpcap's buffer, so it is well below an interval.
     pub const READ_TIMEOUT: &str = "100ms";
-    /// Series remembered.
-    pub const MAX_SERIES: usize = 20_000;
-    /// Points of a series. The original kept 30 whatever `-anom_gv_cap` said.
-    pub const HISTORY: usize = 30;
-    /// Silent intervals after which a series is forgotten; as the original.
-    pub const EXPIRE_AFTER: u64 = 60;
     /// A key is told once per this time.
     pub const COOLDOWN: &str = "10m";
     /// Keys whose cooldown is remembered.
@@ -123,7 +121,7 @@ pub mod exit {
 }
 
 /// Why settings are not usable.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ConfigError {
     /// A value outside its range.
     #[error("{flag} {given}: allowed is {allowed}")]
@@ -135,6 +133,9 @@ pub enum ConfigError {
         /// What is allowed.
         allowed: String,
     },
+    /// The detector refuses its settings.
+    #[error(transparent)]
+    Detection(#[from] SettingsError),
     /// Values that cannot be had together.
     #[error("{what}: {remedy}")]
     Contradiction {
@@ -160,7 +161,12 @@ impl ConfigError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Value { .. } => exit::USAGE,
+            Self::Detection(
+                SettingsError::Reference { .. }
+                | SettingsError::FenceEqual { .. }
+                | SettingsError::FenceInverted { .. },
+            ) => exit::CONFIG,
+            Self::Value { .. } | Self::Detection(_) => exit::USAGE,
             Self::Contradiction { .. } | Self::File { .. } => exit::CONFIG,
         }
     }

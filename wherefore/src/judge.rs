@@ -23,6 +23,6 @@ impl Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { probability: 0.9, min_bytes: 100_000, min_history: 10, min_factor: 4.0 }
+        Self { probability: 0.9, min_bytes: 100_000, min_history: 10, min_factor: 8.0 }
     }
 }

@@ -190,13 +190,14 @@ fn watch(
     mut notes: Vec<String>,
 ) -> Result<Config, ConfigError> {
     let detection = detection::settings(&args.detection, original)?;
+    notes.extend(detection.note);
     let slack = slack(&args.alerts, read, &mut notes)?;
     let not_empty = |path: &Option<std::path::PathBuf>| path.clone().filter(|p| !p.as_os_str().is_empty());
     Ok(Config {
         source,
         interval: within_time("--interval", args.interval, INTERVALS)?,
         filter: filter(&args.filter),
-        series: series(&args.series, detection.history)?,
+        series: series(&args.series, detection.series)?,
         anomalyzer: detection.anomalyzer,
         thresholds: detection.thresholds,
         alert: alert::Settings {
@@ -229,13 +230,17 @@ fn filter(args: &FilterArgs) -> CidrFilter {
     }
 }
 
-fn series(args: &SeriesArgs, history: usize) -> Result<series::Settings, ConfigError> {
+fn series(args: &SeriesArgs, base: series::Settings) -> Result<series::Settings, ConfigError> {
     Ok(series::Settings {
         level: args.level,
         unit: args.bytes,
-        max_series: within("--max-series", args.max_series, &MAX_SERIES)?,
-        history,
-        expire_after: within("--expire-after", args.expire_after, &(1..=u64::MAX))?,
+        max_series: within("--max-series", args.max_series.unwrap_or(base.max_series), &MAX_SERIES)?,
+        expire_after: within(
+            "--expire-after",
+            args.expire_after.unwrap_or(base.expire_after),
+            &(1..=u64::MAX),
+        )?,
+        ..base
     })
 }
 

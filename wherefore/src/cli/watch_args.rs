@@ -10,7 +10,7 @@ use crate::{
     config::default,
     detect::anomalyzer::{self, Method},
     judge,
-    series::{Level, Unit},
+    series::{self, Level, Unit},
 };
 
 /// Everything between counts and alerts.
@@ -64,7 +64,7 @@ pub struct FilterArgs {
 }
 
 /// Which series are remembered.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Series")]
 pub struct SeriesArgs {
     /// A series is a pair of addresses, or one flow of it (protocol, ports)
@@ -73,12 +73,14 @@ pub struct SeriesArgs {
     /// Bytes of a series: IP packets, or whole frames as on the wire
     #[arg(long, value_enum, default_value_t)]
     pub bytes: Unit,
-    /// Most series remembered, 1 to 16777216
-    #[arg(long, value_name = "N", default_value_t = default::MAX_SERIES)]
-    pub max_series: usize,
-    /// Intervals without a byte after which a series is forgotten
-    #[arg(long, value_name = "INTERVALS", default_value_t = default::EXPIRE_AFTER)]
-    pub expire_after: u64,
+    #[arg(long, value_name = "N",
+        help = with_default("Most series remembered, 1 to 16777216", series::Settings::default().max_series))]
+    /// Most series remembered.
+    pub max_series: Option<usize>,
+    #[arg(long, value_name = "INTERVALS",
+        help = with_default("Silent intervals after which a series is forgotten", series::Settings::default().expire_after))]
+    /// Life of a silent series.
+    pub expire_after: Option<u64>,
 }
 
 /// What is unusual. Absent values come from a profile: ours, or the original's (see docs/migrating.md).
@@ -113,11 +115,11 @@ pub struct DetectionArgs {
     /// Length of the reference window.
     pub anom_n_seasons: Option<usize>,
     #[arg(long, alias = "gv-cap", value_name = "N",
-        help = with_default("Intervals remembered of each series, 1 to 10000", default::HISTORY))]
+        help = with_default("Intervals remembered of each series, 1 to 10000", series::Settings::default().history))]
     /// Points kept of each series.
     pub anom_gv_cap: Option<usize>,
     #[arg(long, alias = "perm-count", value_name = "N",
-        help = with_default("Shuffles of the permutation tests, up to 100000; 0 means 500", ours().perm_count))]
+        help = with_default("Shuffles of the permutation tests, up to 1000000; 0 means 500", ours().perm_count))]
     /// Shuffles of the permutation tests.
     pub anom_perm_count: Option<usize>,
     #[arg(long, alias = "delay", value_name = "BOOL", num_args = 0..=1, require_equals = true,
@@ -138,7 +140,7 @@ pub struct DetectionArgs {
     /// Points needed before a series may alert.
     pub min_history: Option<usize>,
     #[arg(long, value_name = "FACTOR", value_parser = values::number, allow_hyphen_values = true,
-        help = with_default("Never alert below this many times the series' median; 0: no such demand", limits().min_factor))]
+        help = with_default("Never alert below this many times what the series carries when busy; 0: no such demand", limits().min_factor))]
     /// Smallest multiple of the median that may alert.
     pub min_factor: Option<f64>,
 }

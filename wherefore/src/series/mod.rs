@@ -59,3 +59,17 @@ pub struct Settings {
     /// A series without a byte in this many intervals is forgotten.
     pub expire_after: u64,
 }
+
+impl Settings {
+    /// The original's: forgotten in the 61st silent interval.
+    #[must_use]
+    pub fn original() -> Self {
+        Self { expire_after: 61, ..Self::default() }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { level: Level::Pair, unit: Unit::Ip, max_series: 65_536, history: 30, expire_after: 720 }
+    }
+}

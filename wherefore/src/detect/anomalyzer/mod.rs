@@ -49,6 +49,72 @@ impl Default for Settings {
     }
 }
 
+/// The detector.
+#[derive(Clone, Debug)]
+pub struct Anomalyzer;
+
+impl Anomalyzer {
+    /// Checks the settings, in upstream's order.
+    ///
+    /// # Errors
+    /// The first setting that is not allowed.
+    pub fn new(settings: Settings) -> Result<Self, SettingsError> {
+        let seasons = if settings.n_seasons == 0 { 4 } else { settings.n_seasons };
+        let active = settings.active_size;
+        if active < 1 {
+            return Err(SettingsError::ActiveSize);
+        }
+        if seasons.saturating_mul(active) < 4 {
+            return Err(SettingsError::Reference { seasons, active });
+        }
+        let (upper, lower) = (settings.upper_bound, settings.lower_bound.unwrap_or(0.0));
+        if settings.methods.contains(&Method::Fence) && upper <= lower {
+            return Err(SettingsError::FenceInverted { upper, lower });
+        }
+        if settings.perm_count > 1_000_000 {
+            return Err(SettingsError::Shuffles { given: settings.perm_count });
+        }
+        drop(settings);
+        Ok(Self)
+    }
+}
+
+/// Why settings were refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SettingsError {
+    /// No point to judge.
+    #[error("--anom-active-size is 0; at least 1 interval must be judged")]
+    ActiveSize,
+    /// Too little to compare with.
+    #[error("--anom-n-seasons {seasons} times --anom-active-size {active}: at least 4 are needed")]
+    Reference {
+        /// Seasons given.
+        seasons: usize,
+        /// Active size given.
+        active: usize,
+    },
+    /// Nothing fits between the bounds.
+    #[error("--anom-upper-bound and --anom-lower-bound are both {bound}")]
+    FenceEqual {
+        /// Both bounds.
+        bound: f64,
+    },
+    /// The bounds are the wrong way round.
+    #[error("--anom-upper-bound is {upper}; it must be greater than --anom-lower-bound ({lower})")]
+    FenceInverted {
+        /// Upper bound given.
+        upper: f64,
+        /// Lower bound given, 0 if none was.
+        lower: f64,
+    },
+    /// Would take too long.
+    #[error("{given} shuffles asked for; at most 1000000 are allowed")]
+    Shuffles {
+        /// How many were given.
+        given: usize,
+    },
+}
+
 /// One of the seven tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 #[value(rename_all = "lower")]

@@ -1,8 +1,12 @@
 //! Validated settings: what the command line means once every value was checked.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use crate::{alert, backend, detect, filter, judge, series, sink};
+use crate::{
+    alert, backend,
+    detect::{self, anomalyzer::SettingsError},
+    filter, judge, series, sink,
+};
 
 /// Everything `wherefore run` and `wherefore replay` need.
 #[derive(Clone, Debug)]
@@ -23,10 +27,14 @@ pub struct Config {
     pub alert: alert::Settings,
     /// Log files.
     pub log: sink::log::Settings,
+    /// Directory to make at start and leave empty: packets of alerts are not stored yet.
+    pub archive_dir: Option<PathBuf>,
     /// Slack, if wanted.
     pub slack: Option<sink::slack::Settings>,
     /// Exit with 10 if anything alerted.
     pub fail_on_alert: bool,
+    /// What was decided or has no effect, one sentence each; to be logged at start.
+    pub notes: Vec<String>,
 }
 
 /// Where counts come from.
@@ -34,8 +42,10 @@ pub struct Config {
 pub enum Source {
     /// A live host.
     Live {
-        /// Which backend.
+        /// Which backend. `Auto` only where either can do what was asked for.
         backend: backend::Choice,
+        /// Why that one: "-f needs libpcap", "--backend pcap", …
+        backend_why: String,
         /// How.
         settings: backend::LiveSettings,
         /// Why these interfaces: "default route", "named", "no default route: every interface that is up".
@@ -43,4 +53,121 @@ pub enum Source {
     },
     /// Capture files.
     Files(backend::FileSettings),
+}
+
+/// Everything `wherefore flows` needs.
+#[derive(Clone, Debug)]
+pub struct FlowsConfig {
+    /// Where counts come from. Files are one interval.
+    pub source: Source,
+    /// How long a live host is counted.
+    pub duration: Duration,
+    /// Which packets count.
+    pub filter: filter::CidrFilter,
+    /// What was decided or has no effect, one sentence each; to be logged at start.
+    pub notes: Vec<String>,
+}
+
+/// Defaults that no other room holds, as the command line shows them.
+pub mod default {
+    /// Length of an interval.
+    pub const INTERVAL: &str = "5s";
+    /// How long `flows` counts a live host.
+    pub const FLOWS_DURATION: std::time::Duration = std::time::Duration::from_secs(10);
+    /// Flows of one interval on a live host.
+    pub const TABLE_SIZE: u32 = 65_536;
+    /// Bytes libpcap captures of a packet: enough for tags, extension headers and ports.
+    pub const SNAPLEN: u32 = 512;
+    /// libpcap's read timeout. Packets may wait that long in libpcap's buffer, so it is well below an interval.
+    pub const READ_TIMEOUT: &str = "100ms";
+    /// A key is told once per this time.
+    pub const COOLDOWN: &str = "10m";
+    /// Keys whose cooldown is remembered.
+    pub const MAX_KEYS: usize = 20_000;
+    /// Size of a log file.
+    pub const LOG_MAX_SIZE: &str = "20MB";
+}
+
+/// Exit codes.
+pub mod exit {
+    use crate::backend::Error;
+
+    /// Done.
+    pub const OK: u8 = 0;
+    /// Something failed while running.
+    pub const FAILURE: u8 = 1;
+    /// The command line is not understood, or a value is not allowed.
+    pub const USAGE: u8 = 2;
+    /// Something alerted, and `--fail-on-alert` was given.
+    pub const ALERTED: u8 = 10;
+    /// An input file cannot be opened (sysexits' `EX_NOINPUT`).
+    pub const NO_INPUT: u8 = 66;
+    /// Privileges are missing (sysexits' `EX_NOPERM`).
+    pub const NO_PERMISSION: u8 = 77;
+    /// Values that are allowed alone contradict each other, or a file named for settings cannot be used
+    /// (sysexits' `EX_CONFIG`).
+    pub const CONFIG: u8 = 78;
+
+    /// The code that tells why a backend did not start or go on.
+    #[must_use]
+    pub const fn of_backend(error: &Error) -> u8 {
+        match error {
+            Error::Permission(_) => NO_PERMISSION,
+            Error::NoInput { .. } => NO_INPUT,
+            Error::NoInterface { .. } | Error::Expression { .. } => USAGE,
+            Error::BrokenFile { .. } | Error::System { .. } => FAILURE,
+        }
+    }
+}
+
+/// Why settings are not usable.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value outside its range.
+    #[error("{flag} {given}: allowed is {allowed}")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// Its value; left out where it is a secret.
+        given: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// The detector refuses its settings.
+    #[error(transparent)]
+    Detection(#[from] SettingsError),
+    /// Values that cannot be had together.
+    #[error("{what}: {remedy}")]
+    Contradiction {
+        /// Which, and why not.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A file named for settings cannot be used.
+    #[error("{flag} {}: {reason}", path.display())]
+    File {
+        /// The flag that named it.
+        flag: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why not, and what to do.
+        reason: String,
+    },
+}
+
+impl ConfigError {
+    /// [`exit::USAGE`] for a single bad value, else [`exit::CONFIG`].
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Detection(
+                SettingsError::Reference { .. }
+                | SettingsError::FenceEqual { .. }
+                | SettingsError::FenceInverted { .. },
+            ) => exit::CONFIG,
+            Self::Value { .. } | Self::Detection(_) => exit::USAGE,
+            Self::Contradiction { .. } | Self::File { .. } => exit::CONFIG,
+        }
+    }
 }

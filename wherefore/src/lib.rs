@@ -6,6 +6,7 @@
 
 pub mod alert;
 pub mod backend;
+pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod filter;
@@ -15,3 +16,4 @@ pub mod series;
 pub mod sink;
 pub mod snapshot;
 pub mod time;
+pub mod units;

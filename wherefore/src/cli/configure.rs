@@ -1,0 +1,296 @@
+//! From arguments to validated settings. Everything is checked before anything is attached. Pure but for
+//! the file reader handed in.
+
+use std::{fmt::Display, io, ops::RangeInclusive, path::Path, time::Duration};
+
+use super::args::{
+    AlertArgs, CaptureArgs, CountingArgs, FilterArgs, FlowsArgs, ReplayArgs, RunArgs, SeriesArgs, WatchArgs,
+};
+use super::detection;
+use crate::{
+    alert,
+    backend::{Choice, FileSettings, Hook, LiveSettings},
+    config::{Config, ConfigError, FlowsConfig, Source, default},
+    filter::{CidrFilter, Prefixes},
+    series,
+    sink::{log, slack},
+    units::format_duration,
+};
+
+/// The interfaces that will be watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// Names; not empty.
+    pub interfaces: Vec<String>,
+    /// Why these.
+    pub why: String,
+}
+
+/// How [`Config::run`] gets at the file of `--slack-url-file`; `&|p| std::fs::read_to_string(p)` outside tests.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
+impl Config {
+    /// The settings of `wherefore run`. `original`: the original's spelling of the `-anom_` flags was used,
+    /// so its defaults hold.
+    ///
+    /// # Errors
+    /// A value out of range, values that contradict each other, an unusable `--slack-url-file`.
+    pub fn run(args: &RunArgs, chosen: Chosen, original: bool, read: ReadFile) -> Result<Self, ConfigError> {
+        let mut notes = Vec::new();
+        let source = live(&args.capture, &args.counting, chosen, &mut notes)?;
+        watch(&args.watch, source, original, read, notes)
+    }
+
+    /// The settings of `wherefore replay`.
+    ///
+    /// # Errors
+    /// As [`Config::run`].
+    pub fn replay(args: &ReplayArgs, original: bool, read: ReadFile) -> Result<Self, ConfigError> {
+        let source = Source::Files(FileSettings {
+            files: args.files.clone(),
+            interval: Some(args.watch.interval),
+            table_size: table_size(args.counting.table_size)?,
+            expression: expression(&args.counting),
+        });
+        watch(&args.watch, source, original, read, Vec::new())
+    }
+}
+
+impl FlowsConfig {
+    /// The settings of `wherefore flows`; `chosen` is looked at only where no files are given.
+    ///
+    /// # Errors
+    /// A value out of range, or values that contradict each other.
+    pub fn flows(args: &FlowsArgs, chosen: Chosen) -> Result<Self, ConfigError> {
+        let mut notes = Vec::new();
+        let source = if args.files.is_empty() {
+            live(&args.capture, &args.counting, chosen, &mut notes)?
+        } else {
+            Source::Files(FileSettings {
+                files: args.files.clone(),
+                interval: None,
+                table_size: table_size(args.counting.table_size)?,
+                expression: expression(&args.counting),
+            })
+        };
+        let duration = within_time("--for", args.duration.unwrap_or(default::FLOWS_DURATION), INTERVALS)?;
+        Ok(Self { source, duration, filter: filter(&args.filter), notes })
+    }
+}
+
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
+const READ_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+const COOLDOWNS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(365 * 86_400);
+const TABLE_SIZES: RangeInclusive<u32> = 16..=16_777_216;
+const SNAPLENS: RangeInclusive<u32> = 64..=262_144;
+const MAX_SERIES: RangeInclusive<usize> = 1..=16_777_216;
+const LOG_SIZES: RangeInclusive<u64> = 4_000..=1_000_000_000_000;
+
+/// `value`, if it lies in `range`.
+pub(super) fn within<T: PartialOrd + Display>(
+    flag: &'static str,
+    value: T,
+    range: &RangeInclusive<T>,
+) -> Result<T, ConfigError> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let allowed = format!("{} to {}", range.start(), range.end());
+    Err(ConfigError::Value { flag, given: value.to_string(), allowed })
+}
+
+fn within_time(
+    flag: &'static str,
+    value: Duration,
+    range: RangeInclusive<Duration>,
+) -> Result<Duration, ConfigError> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let allowed = format!("{} to {}", format_duration(*range.start()), format_duration(*range.end()));
+    Err(ConfigError::Value { flag, given: format_duration(value), allowed })
+}
+
+fn table_size(given: Option<u32>) -> Result<Option<u32>, ConfigError> {
+    given.map(|size| within("--table-size", size, &TABLE_SIZES)).transpose()
+}
+
+/// The expression; an empty one matches everything, as for tcpdump.
+fn expression(args: &CountingArgs) -> Option<String> {
+    args.expression.clone().filter(|text| !text.trim().is_empty())
+}
+
+fn live(
+    args: &CaptureArgs,
+    counting: &CountingArgs,
+    chosen: Chosen,
+    notes: &mut Vec<String>,
+) -> Result<Source, ConfigError> {
+    let expression = expression(counting);
+    let (backend, backend_why) = backend(args, expression.is_some())?;
+    if backend == Choice::Ebpf && args.promiscuous {
+        notes.push(
+            "--promiscuous has no effect with --backend ebpf: the kernel programs see what the host sees"
+                .into(),
+        );
+    }
+    if expression.is_some() && args.backend == Choice::Auto {
+        notes.push("counting with libpcap: a tcpdump expression (-f) needs it".into());
+    }
+    let settings = LiveSettings {
+        interfaces: chosen.interfaces,
+        hook: args.hook.unwrap_or_default(),
+        table_size: table_size(counting.table_size)?.unwrap_or(default::TABLE_SIZE),
+        kernel_log: args.kernel_log,
+        snaplen: within("--snaplen", args.snaplen, &SNAPLENS)?,
+        read_timeout: within_time("--read-timeout", args.read_timeout, READ_TIMEOUTS)?,
+        promiscuous: args.promiscuous,
+        expression,
+    };
+    Ok(Source::Live { backend, backend_why, settings, chosen_by: chosen.why })
+}
+
+/// Which backend can do what was asked for, and why that one.
+fn backend(args: &CaptureArgs, expression: bool) -> Result<(Choice, String), ConfigError> {
+    let contradiction =
+        |what: String, remedy: &str| ConfigError::Contradiction { what, remedy: remedy.into() };
+    let hook = args.hook.map(|hook| match hook {
+        Hook::Tc => "tc",
+        Hook::Clsact => "clsact",
+        Hook::Xdp => "xdp",
+        Hook::XdpGeneric => "xdp-generic",
+    });
+    match (args.backend, expression, hook) {
+        (Choice::Ebpf, true, _) => Err(contradiction(
+            "-f with --backend ebpf: a tcpdump expression needs libpcap".into(),
+            "use --backend pcap, or filter by address (--include, --exclude)",
+        )),
+        (Choice::Pcap, _, Some(hook)) => Err(contradiction(
+            format!("--hook {hook} with --backend pcap: libpcap has no hook"),
+            "leave one of them out",
+        )),
+        (Choice::Auto, true, Some(hook)) => Err(contradiction(
+            format!("-f with --hook {hook}: a tcpdump expression needs libpcap, which has no hook"),
+            "leave one of them out",
+        )),
+        (Choice::Auto, true, None) => Ok((Choice::Pcap, "-f needs libpcap".into())),
+        (Choice::Pcap, _, None) => Ok((Choice::Pcap, "--backend pcap".into())),
+        (Choice::Ebpf, false, _) => Ok((Choice::Ebpf, "--backend ebpf".into())),
+        // A hook that was asked for is asked of eBPF: falling back to libpcap would hide that it failed.
+        (Choice::Auto, false, Some(hook)) => Ok((Choice::Ebpf, format!("--hook {hook}"))),
+        (Choice::Auto, false, None) => Ok((Choice::Auto, "eBPF where it works".into())),
+    }
+}
+
+fn watch(
+    args: &WatchArgs,
+    source: Source,
+    original: bool,
+    read: ReadFile,
+    mut notes: Vec<String>,
+) -> Result<Config, ConfigError> {
+    let detection = detection::settings(&args.detection, original)?;
+    notes.extend(detection.note);
+    let slack = slack(&args.alerts, read, &mut notes)?;
+    let not_empty = |path: &Option<std::path::PathBuf>| path.clone().filter(|p| !p.as_os_str().is_empty());
+    Ok(Config {
+        source,
+        interval: within_time("--interval", args.interval, INTERVALS)?,
+        filter: filter(&args.filter),
+        series: series(&args.series, detection.series)?,
+        anomalyzer: detection.anomalyzer,
+        thresholds: detection.thresholds,
+        alert: alert::Settings {
+            cooldown: within_time("--cooldown", args.alerts.cooldown, COOLDOWNS)?,
+            max_keys: default::MAX_KEYS,
+        },
+        log: log::Settings {
+            dir: not_empty(&args.alerts.log_dir),
+            max_bytes: within("--log-max-size", args.alerts.log_max_size, &LOG_SIZES)?,
+        },
+        archive_dir: not_empty(&args.alerts.archive_dir),
+        slack,
+        fail_on_alert: args.alerts.fail_on_alert,
+        notes,
+    })
+}
+
+fn filter(args: &FilterArgs) -> CidrFilter {
+    CidrFilter {
+        include: Prefixes {
+            src: args.include_src.clone(),
+            dst: args.include_dst.clone(),
+            either: args.include.clone(),
+        },
+        exclude: Prefixes {
+            src: args.exclude_src.clone(),
+            dst: args.exclude_dst.clone(),
+            either: args.exclude.clone(),
+        },
+    }
+}
+
+fn series(args: &SeriesArgs, base: series::Settings) -> Result<series::Settings, ConfigError> {
+    Ok(series::Settings {
+        level: args.level,
+        unit: args.bytes,
+        max_series: within("--max-series", args.max_series.unwrap_or(base.max_series), &MAX_SERIES)?,
+        expire_after: within(
+            "--expire-after",
+            args.expire_after.unwrap_or(base.expire_after),
+            &(1..=u64::MAX),
+        )?,
+        ..base
+    })
+}
+
+fn slack(
+    args: &AlertArgs,
+    read: ReadFile,
+    notes: &mut Vec<String>,
+) -> Result<Option<slack::Settings>, ConfigError> {
+    // "nil" is how the original said none.
+    let wanted = |url: &str| Some(url.trim().to_owned()).filter(|url| !url.is_empty() && url != "nil");
+    let given = args.slack_url.as_ref().and_then(|secret| wanted(&secret.0));
+    let url = match (&args.slack_url_file, given) {
+        (Some(_), Some(_)) => {
+            return Err(ConfigError::Contradiction {
+                what: "--slack-url (or WHEREFORE_SLACK_URL) and --slack-url-file are both given".into(),
+                remedy: "keep one".into(),
+            });
+        }
+        (Some(path), None) => {
+            let file_error =
+                |reason: String| ConfigError::File { flag: "--slack-url-file", path: path.clone(), reason };
+            let text = read(path).map_err(|error| file_error(error.to_string()))?;
+            let url = wanted(&text)
+                .ok_or_else(|| file_error("the file is empty; write the webhook's URL into it".into()))?;
+            check_url(&url).map_err(|reason| file_error(reason.into()))?;
+            Some(url)
+        }
+        (None, Some(url)) => {
+            check_url(&url).map_err(|reason| ConfigError::Value {
+                flag: "--slack-url (or WHEREFORE_SLACK_URL)",
+                given: "<hidden>".into(),
+                allowed: reason.into(),
+            })?;
+            Some(url)
+        }
+        (None, None) => None,
+    };
+    let text = |value: &Option<String>| value.clone().filter(|text| !text.trim().is_empty());
+    let (channel, emoji, icon) = (text(&args.slack_channel), text(&args.slack_emoji), text(&args.slack_icon));
+    if url.is_none() && (channel.is_some() || emoji.is_some() || icon.is_some()) {
+        notes.push("nothing is sent to Slack: there is no --slack-url".into());
+    }
+    Ok(url.map(|url| slack::Settings { url, channel, emoji, icon }))
+}
+
+/// What is wrong with a webhook's URL; never repeats it.
+fn check_url(text: &str) -> Result<(), &'static str> {
+    const ALLOWED: &str = "an http or https URL, as in https://hooks.slack.com/services/…";
+    match reqwest::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
+        _ => Err(ALLOWED),
+    }
+}

@@ -76,7 +76,8 @@ fn libpcap() -> bool {
         .stderr(Stdio::null())
         .spawn();
     let Ok(mut child) = child else { return false };
-    let written = child.stdin.take().is_some_and(|mut stdin| io::Write::write_all(&mut stdin, source).is_ok());
+    let written =
+        child.stdin.take().is_some_and(|mut stdin| io::Write::write_all(&mut stdin, source).is_ok());
     child.wait().is_ok_and(|status| written && status.success())
 }
 

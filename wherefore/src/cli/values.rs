@@ -2,10 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{
-    ValueEnum as _,
-    builder::{OsStringValueParser, TypedValueParser},
-};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use ipnet::IpNet;
 
 use super::args::Bound;
@@ -57,7 +54,7 @@ pub fn directory() -> impl TypedValueParser<Value = PathBuf> {
 
 /// One method's name.
 pub fn method(text: &str) -> Result<Method, &'static str> {
-    Method::from_str(text.trim(), true).map_err(
+    <Method as clap::ValueEnum>::from_str(text.trim(), true).map_err(
         |_| "the methods are magnitude, diff, highrank, lowrank, fence, ks and cdf, separated by commas",
     )
 }

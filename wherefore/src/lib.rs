@@ -6,11 +6,13 @@
 
 pub mod alert;
 pub mod backend;
+pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod filter;
 pub mod finding;
 pub mod judge;
+pub mod render;
 pub mod series;
 pub mod sink;
 pub mod snapshot;

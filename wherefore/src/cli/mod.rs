@@ -1,0 +1,5 @@
+//! The commands: one file each.
+
+pub mod doctor;
+pub mod flows;
+pub mod interfaces;

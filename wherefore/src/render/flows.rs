@@ -190,7 +190,7 @@ fn totals(report: &Report) -> Vec<String> {
         exactly(report.ip_bytes)
     ));
     if lost > 0 {
-        lines.push(format!("In none {}:", count(lost, "packet", "packets")));
+        lines.push(format!("No flow {}:", count(lost, "packet", "packets")));
         for (number, amount) in &report.unaccounted {
             lines.push(format!(
                 "  {:<14} {}, {}",
@@ -217,7 +217,7 @@ fn exactly(value: u64) -> String {
 
 fn dropped(packets: u64) -> String {
     format!(
-        "{} lost by the capture before they could be counted: the true figures are higher.",
+        "{} lost before counting: the true figures are higher.",
         count(packets, "packet was", "packets were")
     )
 }
@@ -226,15 +226,11 @@ fn table(report: &Report, top: usize, width: Option<usize>) -> String {
     let shown = &report.rows[..report.rows.len().min(top)];
     let mut out = String::new();
     if !shown.is_empty() {
-        let mut text = draw(report, shown, false);
-        // Two long IPv6 addresses fit 80 columns only one above the other.
-        if let Some(width) = width
-            && text.lines().any(|line| columns(line) > width)
-        {
-            text = draw(report, shown, true);
-        }
-        for line in text.lines() {
-            out.push_str(width.map_or(line.into(), |width| clip(line.trim_end(), width)).trim_end());
+        let fits = |text: &String| text.lines().all(|line| columns(line.trim_end()) <= width.unwrap_or(usize::MAX));
+        let text = Some(draw(report, shown, 2)).filter(fits);
+        let text = text.or_else(|| Some(draw(report, shown, 1)).filter(fits));
+        for line in text.unwrap_or_else(|| draw_stacked(report, shown)).lines() {
+            out.push_str(clip(line.trim_end(), width.unwrap_or(usize::MAX)).trim_end());
             out.push('\n');
         }
     }
@@ -242,7 +238,7 @@ fn table(report: &Report, top: usize, width: Option<usize>) -> String {
     if !hidden.is_empty() {
         let sum = hidden.iter().map(|row| row.counters.wire_bytes).sum();
         out.push_str(&format!(
-            " … {} not shown, {} ({}); --top {} shows all\n",
+            "… {} not shown, {} ({}); --top {} shows all\n",
             count(hidden.len() as u64, "row", "rows"),
             bytes(sum),
             share(sum, report.total.wire_bytes),
@@ -263,36 +259,90 @@ fn table(report: &Report, top: usize, width: Option<usize>) -> String {
     out
 }
 
-fn draw(report: &Report, rows: &[Row], stacked: bool) -> String {
-    let mut table = plain_table();
-    let mut header = if stacked { vec!["Source → destination"] } else { vec!["Source", "Destination"] };
-    if report.kind == KeyKind::Flow {
-        header.push("Proto");
-    }
-    if report.by_interface {
-        header.push("Interface");
-    }
-    let numbers = header.len();
-    header.extend(["Packets", "Wire", "IP", "Share"]);
-    table.set_header(header);
-    for row in rows {
+/// A row's cells: source, destination, then protocol and interface where rows have them, then numbers.
+struct Cells {
+    src: String,
+    dst: String,
+    proto: Option<String>,
+    interface: Option<String>,
+    packets: String,
+    wire: String,
+    ip: String,
+    share: String,
+}
+
+impl Cells {
+    fn new(row: &Row, report: &Report) -> Self {
         let (sport, dport) = row.transport.map_or((None, None), |(_, sport, dport)| ports(sport, dport));
-        let (src, dst) = (endpoint(row.src, sport), endpoint(row.dst, dport));
-        let mut cells = if stacked { vec![format!("{src}\n→ {dst}")] } else { vec![src, dst] };
-        cells.extend(row.transport.map(|(proto, ..)| protocol(proto).into_owned()));
-        cells.extend(row.interface.as_deref().map(|name| clean(name).into_owned()));
-        cells.extend([
-            grouped(row.counters.packets),
-            bytes(row.counters.wire_bytes),
-            bytes(row.counters.ip_bytes),
-            share(row.counters.wire_bytes, report.total.wire_bytes),
-        ]);
-        table.add_row(cells);
+        Self {
+            src: endpoint(row.src, sport),
+            dst: endpoint(row.dst, dport),
+            proto: row.transport.map(|(proto, ..)| protocol(proto).into_owned()),
+            interface: row.interface.as_deref().map(|name| clean(name).into_owned()),
+            packets: grouped(row.counters.packets),
+            wire: bytes(row.counters.wire_bytes),
+            ip: bytes(row.counters.ip_bytes),
+            share: share(row.counters.wire_bytes, report.total.wire_bytes),
+        }
     }
-    for column in table.column_iter_mut().skip(numbers) {
-        column.set_cell_alignment(CellAlignment::Right);
+
+    fn heading(report: &Report) -> Self {
+        Self {
+            src: "Source".to_owned(),
+            dst: "Destination".to_owned(),
+            proto: (report.kind == KeyKind::Flow).then(|| "Proto".to_owned()),
+            interface: report.by_interface.then(|| "Iface".to_owned()),
+            packets: "Packets".to_owned(),
+            wire: "Wire".to_owned(),
+            ip: "IP".to_owned(),
+            share: "Share".to_owned(),
+        }
     }
+
+    fn flat(self) -> Vec<String> {
+        let names = [Some(self.src), Some(self.dst), self.proto, self.interface].into_iter().flatten();
+        names.chain([self.packets, self.wire, self.ip, self.share]).collect()
+    }
+
+    fn stacked(self) -> Vec<String> {
+        let kind: Vec<String> = [self.proto, self.interface].into_iter().flatten().collect();
+        vec![
+            format!("{}\n→ {}", self.src, self.dst),
+            kind.join("\n"),
+            format!("{}\n{}", self.packets, self.wire),
+            format!("{}\n{}", self.ip, self.share),
+        ]
+    }
+}
+
+fn draw(report: &Report, rows: &[Row], gap: u16) -> String {
+    let mut table = plain_table();
+    let heading = Cells::heading(report).flat();
+    let numbers = heading.len() - 4;
+    table.set_header(heading);
+    table.add_rows(rows.iter().map(|row| Cells::new(row, report).flat()));
+    right_align(&mut table, numbers, gap);
     table.to_string()
+}
+
+/// Two lines a row: two long IPv6 addresses fit 80 columns only one above the other.
+fn draw_stacked(report: &Report, rows: &[Row]) -> String {
+    let mut table = plain_table();
+    table.set_header(Cells::heading(report).stacked());
+    table.add_rows(rows.iter().map(|row| Cells::new(row, report).stacked()));
+    right_align(&mut table, 2, 1);
+    table.to_string()
+}
+
+/// Aligns the columns from the `first` one on to the right, and sets the space after every column.
+fn right_align(table: &mut Table, first: usize, gap: u16) {
+    for (i, column) in table.column_iter_mut().enumerate() {
+        // The crossing in the header's line takes one of them.
+        column.set_padding((0, gap.saturating_sub(1)));
+        if i >= first {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
 }
 
 /// A table with a line under its header and no other lines, which never breaks a cell by itself.
@@ -464,7 +514,7 @@ mod tests {
         let out = printed(KeyKind::Flow, false, options).out;
         assert!(out.contains("192.0.2.9:1000"), "{out}");
         assert!(out.contains("3 rows not shown, 570 B (50.3%)"), "{out}");
-        assert!(out.contains("In none 4 packets:"), "{out}");
+        assert!(out.contains("No flow 4 packets:"), "{out}");
         assert!(out.contains("  filtered       3 packets, 180 bytes"), "{out}");
     }
 

@@ -230,7 +230,7 @@ fn warnings(snapshot: &Snapshot) -> Vec<String> {
     let overflow = sum(snapshot.unaccounted.iter().filter(|(key, _)| overflowed(key)).map(|(_, amount)| *amount));
     if overflow.packets > 0 {
         warnings.push(format!(
-            "{} ({}) in no flow: the flow table was full or busy; --table-size sets its size",
+            "{} ({}) in no flow: flow table full or busy; see --table-size",
             count(overflow.packets, "packet", "packets"),
             bytes(overflow.wire_bytes)
         ));
@@ -302,7 +302,7 @@ impl Line {
             dst: "destination".to_owned(),
             proto: "proto".to_owned(),
             way: "way",
-            interface: "interface".to_owned(),
+            interface: "iface".to_owned(),
             rate: "rate".to_owned(),
             share: "share".to_owned(),
         }
@@ -322,24 +322,24 @@ fn flow_lines(snapshot: &Snapshot, width: usize, room: usize, color: bool) -> Ve
         lines.iter().map(|line| columns(field(line))).max().unwrap_or(0).max(heading)
     };
     let (src, dst) = (widest(|line| &line.src, 6), widest(|line| &line.dst, 11));
-    let (proto, interface) = (widest(|line| &line.proto, 5), widest(|line| &line.interface, 9));
-    // rate, share, source, destination, protocol, way, interface; two columns between them.
-    let one_line = Line::RATE + Line::SHARE + src + dst + proto + 3 + interface + 6 * 2 <= width;
+    let (proto, interface) = (widest(|line| &line.proto, 5), widest(|line| &line.interface, 5));
+    let one_line = |gap: usize| src + dst + proto + 3 + interface + Line::RATE + Line::SHARE + 6 * gap <= width;
+    let gap = if one_line(2) { 2 } else { 1 };
+    let one_line = one_line(gap);
 
     let mut screen = Screen { width, color, lines: Vec::new() };
     let add = |screen: &mut Screen, line: &Line, style| {
-        let volume = format!("{:>1$}  {2:>3$}", line.rate, Line::RATE, line.share, Line::SHARE);
-        let rest = format!(
-            "{}  {}  {}",
-            pad(&line.proto, proto),
-            pad(line.way, 3),
-            pad(&line.interface, interface)
-        );
+        let gap = " ".repeat(gap);
+        let volume = format!("{:>2$}{gap}{:>3$}", line.rate, line.share, Line::RATE, Line::SHARE);
+        let kind =
+            [pad(&line.proto, proto), pad(line.way, 3), pad(&line.interface, interface)].join(gap.as_str());
         if one_line {
-            screen.push(&format!("{volume}  {}  {}  {rest}", pad(&line.src, src), pad(&line.dst, dst)), style);
+            let flow = [pad(&line.src, src), pad(&line.dst, dst), kind, volume];
+            screen.push(&flow.join(gap.as_str()), style);
         } else {
-            screen.push(&format!("{volume}  {}", line.src), style);
-            screen.push(&format!("{}→ {}  {rest}", " ".repeat(columns(&volume)), pad(&line.dst, dst)), style);
+            let flow = src.max(dst + 2);
+            screen.push(&format!("{}{gap}{volume}", pad(&line.src, flow)), style);
+            screen.push(&format!("{}{gap}{kind}", pad(&format!("→ {}", line.dst), flow)), style);
         }
     };
     let each = if one_line { 1 } else { 2 };

@@ -61,15 +61,14 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// A duration in words: milliseconds below ten seconds, else whole seconds.
+/// A duration in words: `5 s`, `5.003 s`, from a minute on `1h 2m 3s`.
 #[must_use]
 pub fn duration(value: Duration) -> String {
-    let rounded = if value < Duration::from_secs(10) {
-        Duration::from_millis(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
-    } else {
-        Duration::from_secs(value.as_secs())
-    };
-    humantime::format_duration(rounded).to_string()
+    if value < Duration::from_secs(60) {
+        let text = format!("{:.3}", value.as_secs_f64());
+        return format!("{} s", text.trim_end_matches('0').trim_end_matches('.'));
+    }
+    humantime::format_duration(Duration::from_secs(value.as_secs())).to_string()
 }
 
 /// `one` after 1, else `many`, with the number grouped before it.
@@ -233,6 +232,14 @@ mod tests {
         assert_eq!(share(9_999_999, 10_000_000), "99.9%");
         assert_eq!(share(10, 10), "100%");
         assert_eq!(share(0, 0), "-");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        for (millis, text) in [(0, "0 s"), (5_000, "5 s"), (5_003, "5.003 s"), (10_100, "10.1 s"), (3_723_900, "1h 2m 3s")]
+        {
+            assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{snapshot::Snapshot, time::Timestamp};
 pub enum KeyKind {
     /// Source, destination, protocol and ports of the outermost IP layer.
     #[default]
+    #[value(alias = "5tuple")]
     Flow,
     /// Source and destination only.
     Pair,

@@ -9,7 +9,11 @@ use crate::{
 ///
 /// A fault does not throw away what was counted before it: the report comes with the first error, so the
 /// command prints the one, reports the other, and exits with a failure.
-pub fn collect(backend: &mut dyn Backend, kind: KeyKind, by_interface: bool) -> (Report, Option<backend::Error>) {
+pub fn collect(
+    backend: &mut dyn Backend,
+    kind: KeyKind,
+    by_interface: bool,
+) -> (Report, Option<backend::Error>) {
     let mut summary = Summary::new(kind, by_interface);
     let mut fault = None;
     loop {

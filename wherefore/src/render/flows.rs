@@ -3,14 +3,16 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent, presets};
+use comfy_table::{CellAlignment, Table};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use wherefore_common::Amount;
 
 use super::{
     Format, KeyKind, Output, Report, Row,
+    table::{clipped, gap, plain_table},
     text::{
-        bytes, clean, clip, columns, count, csv_line, duration, endpoint, grouped, ports, protocol, reason, share,
+        bytes, clean, columns, count, csv_line, duration, endpoint, grouped, json_line, ports, protocol,
+        reason, share,
     },
 };
 use crate::time::Timestamp;
@@ -39,10 +41,12 @@ pub struct Options {
 pub fn render(report: &Report, options: Options) -> Output {
     let (out, mut err) = match options.format {
         Format::Table => (table(report, options.top, options.width), String::new()),
-        Format::Json => (line(&Whole { total: total(report), flows: rows(report).collect() }), String::new()),
+        Format::Json => {
+            (json_line(&Whole { total: total(report), flows: rows(report).collect() }), String::new())
+        }
         Format::Jsonl => {
-            let mut out: String = rows(report).map(|row| line(&row)).collect();
-            out.push_str(&line(&LastLine { total: total(report) }));
+            let mut out: String = rows(report).map(|row| json_line(&row)).collect();
+            out.push_str(&json_line(&LastLine { total: total(report) }));
             (out, String::new())
         }
         Format::Csv => (csv(report), totals(report).join("\n") + "\n"),
@@ -137,14 +141,6 @@ fn rows(report: &Report) -> impl Iterator<Item = Line<'_>> {
     })
 }
 
-/// One value as one line of JSON.
-pub(crate) fn line<T: Serialize>(value: &T) -> String {
-    // Strings and integers under string keys always have a JSON form.
-    let mut line = serde_json::to_string(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
-    line.push('\n');
-    line
-}
-
 fn csv(report: &Report) -> String {
     let mut header = vec!["src", "dst"];
     if report.kind == KeyKind::Flow {
@@ -226,13 +222,11 @@ fn table(report: &Report, top: usize, width: Option<usize>) -> String {
     let shown = &report.rows[..report.rows.len().min(top)];
     let mut out = String::new();
     if !shown.is_empty() {
-        let fits = |text: &String| text.lines().all(|line| columns(line.trim_end()) <= width.unwrap_or(usize::MAX));
+        let fits =
+            |text: &String| text.lines().all(|line| columns(line.trim_end()) <= width.unwrap_or(usize::MAX));
         let text = Some(draw(report, shown, 2)).filter(fits);
         let text = text.or_else(|| Some(draw(report, shown, 1)).filter(fits));
-        for line in text.unwrap_or_else(|| draw_stacked(report, shown)).lines() {
-            out.push_str(clip(line.trim_end(), width.unwrap_or(usize::MAX)).trim_end());
-            out.push('\n');
-        }
+        out = clipped(&text.unwrap_or_else(|| draw_stacked(report, shown)), width);
     }
     let hidden = &report.rows[shown.len()..];
     if !hidden.is_empty() {
@@ -315,13 +309,13 @@ impl Cells {
     }
 }
 
-fn draw(report: &Report, rows: &[Row], gap: u16) -> String {
+fn draw(report: &Report, rows: &[Row], space: u16) -> String {
     let mut table = plain_table();
     let heading = Cells::heading(report).flat();
     let numbers = heading.len() - 4;
     table.set_header(heading);
     table.add_rows(rows.iter().map(|row| Cells::new(row, report).flat()));
-    right_align(&mut table, numbers, gap);
+    right_align(&mut table, numbers, space);
     table.to_string()
 }
 
@@ -335,25 +329,11 @@ fn draw_stacked(report: &Report, rows: &[Row]) -> String {
 }
 
 /// Aligns the columns from the `first` one on to the right, and sets the space after every column.
-fn right_align(table: &mut Table, first: usize, gap: u16) {
-    for (i, column) in table.column_iter_mut().enumerate() {
-        // The crossing in the header's line takes one of them.
-        column.set_padding((0, gap.saturating_sub(1)));
-        if i >= first {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+fn right_align(table: &mut Table, first: usize, space: u16) {
+    gap(table, space);
+    for column in table.column_iter_mut().skip(first) {
+        column.set_cell_alignment(CellAlignment::Right);
     }
-}
-
-/// A table with a line under its header and no other lines, which never breaks a cell by itself.
-pub(crate) fn plain_table() -> Table {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_style(TableComponent::HeaderLines, '─')
-        .set_style(TableComponent::MiddleHeaderIntersections, '─')
-        .set_content_arrangement(ContentArrangement::Disabled);
-    table
 }
 
 #[cfg(test)]
@@ -483,7 +463,11 @@ mod tests {
             "192.0.2.9,192.0.2.200,6,1000,443,\"e,\"\"1\",1,114,100,\
              2023-11-14T22:13:21.000000000Z,2023-11-14T22:13:22.000000000Z\n"
         ));
-        assert!(output.err.contains("Total   12 packets, 1,134 bytes (1.13 kB) on the wire"), "{}", output.err);
+        assert!(
+            output.err.contains("Total   12 packets, 1,134 bytes (1.13 kB) on the wire"),
+            "{}",
+            output.err
+        );
         let json = printed(KeyKind::Flow, true, JSON).out;
         assert!(json.contains(r#""dport":443,"interface":"e,\"1","packets":1"#), "{json}");
     }
@@ -505,7 +489,9 @@ mod tests {
         for format in [Format::Json, Format::Jsonl, Format::Csv] {
             assert!(render(&report, Options { format, ..JSON }).err.contains("7 packets were lost"));
         }
-        assert!(render(&report, Options { format: Format::Table, ..JSON }).out.contains("7 packets were lost"));
+        assert!(
+            render(&report, Options { format: Format::Table, ..JSON }).out.contains("7 packets were lost")
+        );
     }
 
     #[test]

@@ -197,7 +197,11 @@ pub fn live_table(snapshot: &Snapshot, view: &LiveView<'_>) -> String {
 fn rates(snapshot: &Snapshot) -> String {
     let [ingress, egress, unknown] = by_direction(snapshot);
     let part = |name: &str, amount: Amount| {
-        format!("{name} {} {}", rate(amount.wire_bytes, snapshot.length), packet_rate(amount, snapshot.length))
+        format!(
+            "{name} {} {}",
+            rate(amount.wire_bytes, snapshot.length),
+            packet_rate(amount, snapshot.length)
+        )
     };
     let mut line = if unknown.packets > 0 && ingress.packets + egress.packets == 0 {
         part("all", unknown)
@@ -224,10 +228,10 @@ fn packet_rate(amount: Amount, length: Duration) -> String {
 /// What a person must know to trust the table: packets in no flow, losses, silence.
 fn warnings(snapshot: &Snapshot) -> Vec<String> {
     let mut warnings = Vec::new();
-    let overflowed = |key: &&UnaccountedKey| {
-        [Reason::TableFull as u8, Reason::TableBusy as u8].contains(&key.reason)
-    };
-    let overflow = sum(snapshot.unaccounted.iter().filter(|(key, _)| overflowed(key)).map(|(_, amount)| *amount));
+    let overflowed =
+        |key: &&UnaccountedKey| [Reason::TableFull as u8, Reason::TableBusy as u8].contains(&key.reason);
+    let overflow =
+        sum(snapshot.unaccounted.iter().filter(|(key, _)| overflowed(key)).map(|(_, amount)| *amount));
     if overflow.packets > 0 {
         warnings.push(format!(
             "{} ({}) in no flow: flow table full or busy; see --table-size",
@@ -242,7 +246,10 @@ fn warnings(snapshot: &Snapshot) -> Vec<String> {
         ));
     }
     if snapshot.late.packets > 0 {
-        warnings.push(format!("{} out of time order, counted here", count(snapshot.late.packets, "packet", "packets")));
+        warnings.push(format!(
+            "{} out of time order, counted here",
+            count(snapshot.late.packets, "packet", "packets")
+        ));
     }
     if snapshot.total().packets == 0 {
         warnings.push(match snapshot.skipped {
@@ -260,7 +267,8 @@ fn warnings(snapshot: &Snapshot) -> Vec<String> {
 /// `non_ip 12, filtered 3`; empty where there is none.
 fn lost_by_reason(snapshot: &Snapshot, wanted: impl Fn(&UnaccountedKey) -> bool) -> String {
     let mut sums: BTreeMap<u8, u64> = BTreeMap::new();
-    for (key, amount) in snapshot.unaccounted.iter().filter(|(key, amount)| wanted(key) && amount.packets > 0) {
+    for (key, amount) in snapshot.unaccounted.iter().filter(|(key, amount)| wanted(key) && amount.packets > 0)
+    {
         *sums.entry(key.reason).or_default() += amount.packets;
     }
     let parts: Vec<String> =
@@ -323,7 +331,8 @@ fn flow_lines(snapshot: &Snapshot, width: usize, room: usize, color: bool) -> Ve
     };
     let (src, dst) = (widest(|line| &line.src, 6), widest(|line| &line.dst, 11));
     let (proto, interface) = (widest(|line| &line.proto, 5), widest(|line| &line.interface, 5));
-    let one_line = |gap: usize| src + dst + proto + 3 + interface + Line::RATE + Line::SHARE + 6 * gap <= width;
+    let one_line =
+        |gap: usize| src + dst + proto + 3 + interface + Line::RATE + Line::SHARE + 6 * gap <= width;
     let gap = if one_line(2) { 2 } else { 1 };
     let one_line = one_line(gap);
 
@@ -459,7 +468,12 @@ mod tests {
         }
     }
 
-    fn view<'a>(description: &'a Description, recent: &'a [String], width: usize, height: usize) -> LiveView<'a> {
+    fn view<'a>(
+        description: &'a Description,
+        recent: &'a [String],
+        width: usize,
+        height: usize,
+    ) -> LiveView<'a> {
         let interval = Duration::from_secs(5);
         LiveView { description, interval, alerts: recent.len() as u64, recent, width, height, color: false }
     }

@@ -3,6 +3,7 @@
 pub mod flows;
 pub mod live;
 pub mod summary;
+pub mod table;
 pub mod text;
 
 use std::io::{self, Write as _};

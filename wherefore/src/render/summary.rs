@@ -202,7 +202,8 @@ pub(crate) mod tests {
                     let mut bytes = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, last];
                     // The same bytes with family 6 are an IPv4-mapped address on the wire.
                     if six && last == 1 {
-                        bytes = [0x20, 1, 0xd, 0xb8, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 1, 2, 3, 4];
+                        bytes =
+                            [0x20, 1, 0xd, 0xb8, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 1, 2, 3, 4];
                     }
                     bytes
                 };
@@ -228,25 +229,26 @@ pub(crate) mod tests {
                 Flow { key, counters, own: false }
             });
         let lost = (1u32..3, 0u8..3, 0u8..12, 0u64..50);
-        let snapshot = (proptest::collection::vec(flow, 0..30), proptest::collection::vec(lost, 0..6), 0u64..9)
-            .prop_map(|(mut flows, lost, dropped)| {
-                flows.sort_by_key(|flow| flow.key);
-                flows.dedup_by_key(|flow| flow.key);
-                let mut snapshot = Snapshot {
-                    end: Timestamp(5_000_000_000),
-                    length: std::time::Duration::from_secs(5),
-                    complete: true,
-                    interfaces: [(1, "eth0".to_owned()), (2, "a,\"b".to_owned())].into(),
-                    flows,
-                    dropped,
-                    ..Snapshot::default()
-                };
-                for (ifindex, direction, reason, packets) in lost {
-                    let key = UnaccountedKey { ifindex, direction, reason, proto: 0, pad: 0 };
-                    snapshot.add_unaccounted(key, Amount { packets, wire_bytes: packets * 60 });
-                }
-                snapshot
-            });
+        let snapshot =
+            (proptest::collection::vec(flow, 0..30), proptest::collection::vec(lost, 0..6), 0u64..9)
+                .prop_map(|(mut flows, lost, dropped)| {
+                    flows.sort_by_key(|flow| flow.key);
+                    flows.dedup_by_key(|flow| flow.key);
+                    let mut snapshot = Snapshot {
+                        end: Timestamp(5_000_000_000),
+                        length: std::time::Duration::from_secs(5),
+                        complete: true,
+                        interfaces: [(1, "eth0".to_owned()), (2, "a,\"b".to_owned())].into(),
+                        flows,
+                        dropped,
+                        ..Snapshot::default()
+                    };
+                    for (ifindex, direction, reason, packets) in lost {
+                        let key = UnaccountedKey { ifindex, direction, reason, proto: 0, pad: 0 };
+                        snapshot.add_unaccounted(key, Amount { packets, wire_bytes: packets * 60 });
+                    }
+                    snapshot
+                });
         proptest::collection::vec(snapshot, 0..5)
     }
 

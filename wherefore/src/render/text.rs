@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write as _, net::IpAddr, time::Duration};
 
+use serde::Serialize;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use wherefore_common::Reason;
 
@@ -175,6 +176,15 @@ pub fn clip(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// A value as one line of JSON, line feed included.
+#[must_use]
+pub fn json_line<T: Serialize>(value: &T) -> String {
+    // Strings and numbers under string keys always have a JSON form.
+    let mut line = serde_json::to_string(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+    line.push('\n');
+    line
+}
+
 /// `text` as one CSV field (RFC 4180): quoted where it holds a comma, a quote or a line break.
 #[must_use]
 pub fn csv(text: &str) -> Cow<'_, str> {
@@ -236,7 +246,8 @@ mod tests {
 
     #[test]
     fn durations_are_short() {
-        for (millis, text) in [(0, "0 s"), (5_000, "5 s"), (5_003, "5.003 s"), (10_100, "10.1 s"), (3_723_900, "1h 2m 3s")]
+        for (millis, text) in
+            [(0, "0 s"), (5_000, "5 s"), (5_003, "5.003 s"), (10_100, "10.1 s"), (3_723_900, "1h 2m 3s")]
         {
             assert_eq!(duration(Duration::from_millis(millis)), text);
         }

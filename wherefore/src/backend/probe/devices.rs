@@ -70,6 +70,8 @@ pub struct Device {
     pub running: bool,
     /// Has a clsact queueing discipline.
     pub clsact: bool,
+    /// The kernel has TCX (6.6 or newer); `None` where that could not be found out.
+    pub tcx: Option<bool>,
     /// The driver runs XDP itself; `None` where the kernel does not say (before 6.3).
     pub native_xdp: Option<bool>,
     /// Programs in the order in which packets meet them, by place.
@@ -127,12 +129,14 @@ fn device(body: &[u8]) -> Option<Device> {
     let flags = u32_at(body, 8)?;
     let attrs = body.get(IFINFOMSG..)?;
     let state = attribute(attrs, libc::IFLA_OPERSTATE).and_then(|value| value.first().copied());
-    let kind = attribute(attrs, libc::IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND)).map(text);
+    let kind =
+        attribute(attrs, libc::IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND)).map(text);
     Some(Device {
         index,
         name: text(attribute(attrs, libc::IFLA_IFNAME)?),
         kind,
-        running: flags & libc::IFF_UP as u32 != 0 && matches!(state, Some(IF_OPER_UNKNOWN | IF_OPER_UP) | None),
+        running: flags & libc::IFF_UP as u32 != 0
+            && matches!(state, Some(IF_OPER_UNKNOWN | IF_OPER_UP) | None),
         attached: attribute(attrs, libc::IFLA_XDP).map(xdp).unwrap_or_default(),
         ..Device::default()
     })
@@ -177,29 +181,39 @@ fn add_tcx(device: &mut Device) {
     let places = [(TcAttachType::Ingress, Place::TcxIngress), (TcAttachType::Egress, Place::TcxEgress)];
     for (attach_type, place) in places {
         match SchedClassifier::query_tcx(&device.name, attach_type) {
-            Ok((_, programs)) => device.attached.extend(programs.iter().map(|program| Attached {
-                place,
-                id: Some(program.id()),
-                name: String::from_utf8_lossy(program.name()).into_owned(),
-                priority: None,
-            })),
+            Ok((_, programs)) => {
+                device.tcx = Some(true);
+                device.attached.extend(programs.iter().map(|program| Attached {
+                    place,
+                    id: Some(program.id()),
+                    name: String::from_utf8_lossy(program.name()).into_owned(),
+                    priority: None,
+                }));
+            }
+            // The kernel does not know what is asked for.
+            Err(error) if chain(&error).1 == Some(libc::EINVAL) => {
+                device.tcx = Some(false);
+                return;
+            }
             Err(error) => {
-                device.unknown.push(format!("{place}: {}", chain(&error)));
+                device.unknown.push(format!("{place}: {}", chain(&error).0));
                 return;
             }
         }
     }
 }
 
-/// An error with what caused it: aya's own texts name only the call.
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with what caused it (aya's own texts name only the call), and the system's number for it.
+fn chain(error: &(dyn std::error::Error + 'static)) -> (String, Option<i32>) {
     let mut text = error.to_string();
+    let mut number = None;
     let mut source = error.source();
     while let Some(error) = source {
         text = format!("{text}: {error}");
+        number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error).or(number);
         source = error.source();
     }
-    text
+    (text, number)
 }
 
 /// struct tcmsg of `linux/rtnetlink.h`: family and padding, index, handle, parent, info.

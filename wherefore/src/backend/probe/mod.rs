@@ -97,7 +97,8 @@ fn create_map() -> io::Result<()> {
         max_entries: u32,
         map_flags: u32,
     }
-    let attr = Attr { map_type: BPF_MAP_TYPE_ARRAY, key_size: 4, value_size: 8, max_entries: 1, map_flags: 0 };
+    let attr =
+        Attr { map_type: BPF_MAP_TYPE_ARRAY, key_size: 4, value_size: 8, max_entries: 1, map_flags: 0 };
     // SAFETY: bpf(2) reads `size_of::<Attr>()` bytes of `attr`, which outlives the call, and writes none.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_CREATE, &raw const attr, size_of::<Attr>()) };
     let fd = i32::try_from(fd).map_err(io::Error::other)?;

@@ -7,8 +7,8 @@ use std::{
 
 use nix::sys::{
     socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket,
-        sockopt,
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt,
+        socket, sockopt,
     },
     time::{TimeVal, TimeValLike as _},
 };
@@ -68,7 +68,8 @@ impl Socket {
         let mut buffer = vec![0; BUFFER];
         loop {
             let length = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC)?;
-            let answer = buffer.get(..length).ok_or_else(|| io::Error::other("netlink answer longer than 64 KiB"))?;
+            let answer =
+                buffer.get(..length).ok_or_else(|| io::Error::other("netlink answer longer than 64 KiB"))?;
             if split(answer, &mut messages)? {
                 return Ok(messages);
             }

@@ -11,7 +11,7 @@ use crate::{
     render::{
         Format, Output,
         table::{fit, plain_table},
-        text::{clean, csv_line, json_line},
+        text::{clean, columns, csv_line, json_line, wrap},
     },
 };
 
@@ -201,26 +201,17 @@ fn csv(rows: &[Row]) -> String {
 }
 
 fn table(rows: &[Row], width: Option<usize>) -> String {
-    let mut table = plain_table();
-    table.set_header(["Name", "State", "Link", "MTU", "Route", "Hook", "XDP", "Watched", "Addresses"]);
-    for row in rows {
-        let link = match &row.kind {
-            Some(kind) => format!("{} ({})", row.link, clean(kind)),
-            None => row.link.clone(),
-        };
-        table.add_row([
-            clean(&row.name).into_owned(),
-            row.state.to_owned(),
-            link,
-            row.mtu.map_or_else(|| "?".to_owned(), |mtu| mtu.to_string()),
-            if row.default_route { "default" } else { "" }.to_owned(),
-            row.hook.unwrap_or("?").to_owned(),
-            row.native_xdp.map_or("?", |native| if native { "native" } else { "no" }).to_owned(),
-            yes(row.watched).to_owned(),
-            row.addresses.join("\n"),
-        ]);
+    let whole = draw(rows, true, None);
+    // A list beneath where long IPv6 addresses do not fit beside the rest.
+    let beside = width.is_none_or(|width| whole.lines().all(|line| columns(line) <= width));
+    let mut out = if beside { whole } else { draw(rows, false, width) };
+    if !beside {
+        out.push('\n');
+        for row in rows.iter().filter(|row| !row.addresses.is_empty()) {
+            let lines = wrap(&row.addresses.join(" "), width.unwrap_or(usize::MAX).saturating_sub(2));
+            out.push_str(&format!("{}:\n  {}\n", clean(&row.name), lines.join("\n  ")));
+        }
     }
-    let mut out = fit(&mut table, 2, width);
     out.push('\n');
     let watched: Vec<&Row> = rows.iter().filter(|row| row.watched).collect();
     match watched.first() {
@@ -236,6 +227,30 @@ fn table(rows: &[Row], width: Option<usize>) -> String {
         }
     }
     out
+}
+
+fn draw(rows: &[Row], addresses: bool, width: Option<usize>) -> String {
+    let mut table = plain_table();
+    let header = ["Name", "State", "Link", "MTU", "Route", "Hook", "XDP", "Watched"];
+    table.set_header(header.into_iter().chain(addresses.then_some("Addresses")));
+    for row in rows {
+        let link = match &row.kind {
+            Some(kind) => format!("{} ({})", row.link, clean(kind)),
+            None => row.link.clone(),
+        };
+        let cells = [
+            clean(&row.name).into_owned(),
+            row.state.to_owned(),
+            link,
+            row.mtu.map_or_else(|| "?".to_owned(), |mtu| mtu.to_string()),
+            if row.default_route { "default" } else { "" }.to_owned(),
+            row.hook.unwrap_or("?").to_owned(),
+            row.native_xdp.map_or("?", |native| if native { "native" } else { "no" }).to_owned(),
+            yes(row.watched).to_owned(),
+        ];
+        table.add_row(cells.into_iter().chain(addresses.then(|| row.addresses.join("\n"))));
+    }
+    fit(&mut table, 2, width)
 }
 
 #[cfg(test)]
@@ -310,6 +325,7 @@ mod tests {
         assert!(csv.contains("\n\"x,y\",3,down,"), "{csv}");
         let table = render(&example(), Format::Table, Some(80)).out;
         assert!(table.contains("Watched without -i: eth0 (default route)"), "{table}");
+        assert!(table.lines().all(|line| columns(line) <= 80), "{table}");
         assert!(table.contains("Attached to eth0: clsact ingress pref 1 other (program 7)"), "{table}");
     }
 }

@@ -22,11 +22,14 @@ use crate::time::Timestamp;
 pub struct Options {
     /// Table, JSON, …
     pub format: Format,
-    /// Rows of a table at most; the other formats print every row.
-    pub top: usize,
+    /// Rows printed at most, the largest; `None`: 20 in a table, else all. The totals are always of all rows.
+    pub top: Option<usize>,
     /// Columns of the terminal a table must fit; `None`: as wide as it gets (not a terminal).
     pub width: Option<usize>,
 }
+
+/// Rows of a table when nothing is said.
+const TABLE_ROWS: usize = 20;
 
 /// Prints a report.
 ///
@@ -39,21 +42,27 @@ pub struct Options {
 /// these figures; if there were any, standard error says so.
 #[must_use]
 pub fn render(report: &Report, options: Options) -> Output {
+    let table_only = if options.format == Format::Table { TABLE_ROWS } else { usize::MAX };
+    let (shown, hidden) = report.rows.split_at(report.rows.len().min(options.top.unwrap_or(table_only)));
     let (out, mut err) = match options.format {
-        Format::Table => (table(report, options.top, options.width), String::new()),
+        Format::Table => {
+            return Output { out: table(report, shown, hidden, options.width), err: String::new() };
+        }
         Format::Json => {
-            (json_line(&Whole { total: total(report), flows: rows(report).collect() }), String::new())
+            (json_line(&Whole { total: total(report), flows: lines(shown).collect() }), String::new())
         }
         Format::Jsonl => {
-            let mut out: String = rows(report).map(|row| json_line(&row)).collect();
+            let mut out: String = lines(shown).map(|row| json_line(&row)).collect();
             out.push_str(&json_line(&LastLine { total: total(report) }));
             (out, String::new())
         }
-        Format::Csv => (csv(report), totals(report).join("\n") + "\n"),
+        Format::Csv => (csv(report, shown), totals(report).join("\n") + "\n"),
     };
-    if report.dropped > 0 && options.format != Format::Table {
+    if !hidden.is_empty() {
+        err.push_str(&left_out(report, hidden));
+    }
+    if report.dropped > 0 {
         err.push_str(&dropped(report.dropped));
-        err.push('\n');
     }
     Output { out, err }
 }
@@ -127,8 +136,8 @@ const fn total(report: &Report) -> Total<'_> {
     }
 }
 
-fn rows(report: &Report) -> impl Iterator<Item = Line<'_>> {
-    report.rows.iter().map(|row| Line {
+fn lines(rows: &[Row]) -> impl Iterator<Item = Line<'_>> {
+    rows.iter().map(|row| Line {
         src: row.src,
         dst: row.dst,
         transport: row.transport.map(|(proto, sport, dport)| Transport { proto, sport, dport }),
@@ -141,7 +150,7 @@ fn rows(report: &Report) -> impl Iterator<Item = Line<'_>> {
     })
 }
 
-fn csv(report: &Report) -> String {
+fn csv(report: &Report, rows: &[Row]) -> String {
     let mut header = vec!["src", "dst"];
     if report.kind == KeyKind::Flow {
         header.extend(["proto", "sport", "dport"]);
@@ -151,7 +160,7 @@ fn csv(report: &Report) -> String {
     }
     header.extend(["packets", "wire_bytes", "ip_bytes", "first", "last"]);
     let mut out = csv_line(header);
-    for row in rows(report) {
+    for row in lines(rows) {
         let mut fields = vec![row.src.to_string(), row.dst.to_string()];
         if let Some(Transport { proto, sport, dport }) = row.transport {
             fields.extend([proto.to_string(), sport.to_string(), dport.to_string()]);
@@ -213,13 +222,23 @@ fn exactly(value: u64) -> String {
 
 fn dropped(packets: u64) -> String {
     format!(
-        "{} lost before counting: the true figures are higher.",
+        "{} lost before counting: the true figures are higher.\n",
         count(packets, "packet was", "packets were")
     )
 }
 
-fn table(report: &Report, top: usize, width: Option<usize>) -> String {
-    let shown = &report.rows[..report.rows.len().min(top)];
+fn left_out(report: &Report, hidden: &[Row]) -> String {
+    let sum = hidden.iter().map(|row| row.counters.wire_bytes).sum();
+    format!(
+        "… {} not shown, {} ({}); --top {} shows all\n",
+        count(hidden.len() as u64, "row", "rows"),
+        bytes(sum),
+        share(sum, report.total.wire_bytes),
+        report.rows.len()
+    )
+}
+
+fn table(report: &Report, shown: &[Row], hidden: &[Row], width: Option<usize>) -> String {
     let mut out = String::new();
     if !shown.is_empty() {
         let fits =
@@ -228,16 +247,8 @@ fn table(report: &Report, top: usize, width: Option<usize>) -> String {
         let text = text.or_else(|| Some(draw(report, shown, 1)).filter(fits));
         out = clipped(&text.unwrap_or_else(|| draw_stacked(report, shown)), width);
     }
-    let hidden = &report.rows[shown.len()..];
     if !hidden.is_empty() {
-        let sum = hidden.iter().map(|row| row.counters.wire_bytes).sum();
-        out.push_str(&format!(
-            "… {} not shown, {} ({}); --top {} shows all\n",
-            count(hidden.len() as u64, "row", "rows"),
-            bytes(sum),
-            share(sum, report.total.wire_bytes),
-            report.rows.len()
-        ));
+        out.push_str(&left_out(report, hidden));
     }
     if !out.is_empty() {
         out.push('\n');
@@ -248,7 +259,6 @@ fn table(report: &Report, top: usize, width: Option<usize>) -> String {
     }
     if report.dropped > 0 {
         out.push_str(&dropped(report.dropped));
-        out.push('\n');
     }
     out
 }
@@ -351,7 +361,7 @@ mod tests {
         snapshot::{Flow, Snapshot},
     };
 
-    const JSON: Options = Options { format: Format::Json, top: 0, width: None };
+    const JSON: Options = Options { format: Format::Json, top: None, width: None };
 
     fn v4(last: u8) -> [u8; 16] {
         [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, last]
@@ -496,12 +506,19 @@ mod tests {
 
     #[test]
     fn a_table_says_what_it_leaves_out() {
-        let options = Options { format: Format::Table, top: 1, width: Some(80) };
+        let options = Options { format: Format::Table, top: Some(1), width: Some(80) };
         let out = printed(KeyKind::Flow, false, options).out;
         assert!(out.contains("192.0.2.9:1000"), "{out}");
         assert!(out.contains("3 rows not shown, 570 B (50.3%)"), "{out}");
         assert!(out.contains("No flow 4 packets:"), "{out}");
         assert!(out.contains("  filtered       3 packets, 180 bytes"), "{out}");
+        let json = printed(KeyKind::Flow, false, Options { top: Some(1), ..JSON });
+        assert!(
+            json.out.starts_with(r#"{"packets":12,"#) && json.out.matches("src").count() == 1,
+            "{}",
+            json.out
+        );
+        assert!(json.err.contains("3 rows not shown"), "{}", json.err);
     }
 
     proptest! {
@@ -538,7 +555,7 @@ mod tests {
         #[test]
         fn a_table_fits_its_terminal(snapshots in snapshots(), width in 80usize..200, top in 0usize..50) {
             let report = report(&snapshots, KeyKind::Flow, true);
-            let out = render(&report, Options { format: Format::Table, top, width: Some(width) }).out;
+            let out = render(&report, Options { format: Format::Table, top: Some(top), width: Some(width) }).out;
             for line in out.lines() {
                 prop_assert!(columns(line) <= width, "{line}");
             }

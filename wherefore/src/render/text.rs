@@ -176,6 +176,29 @@ pub fn clip(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// `text` broken between words into lines of at most `width` columns; a longer word has a line of its own.
+#[must_use]
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        let needed = columns(word) + usize::from(used > 0);
+        if used > 0 && used + needed > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        if let Some(line) = lines.last_mut() {
+            if used > 0 {
+                line.push(' ');
+                used += 1;
+            }
+            line.push_str(word);
+            used += columns(word);
+        }
+    }
+    lines
+}
+
 /// A value as one line of JSON, line feed included.
 #[must_use]
 pub fn json_line<T: Serialize>(value: &T) -> String {
@@ -273,6 +296,13 @@ mod tests {
             let clipped = clip(&text, width);
             prop_assert!(columns(&clipped) <= width);
             prop_assert!(columns(&text) > width || clipped == text);
+        }
+
+        #[test]
+        fn wrapping_keeps_every_word_and_the_width(text in "[a-z]{1,9}( [a-z]{1,9}){0,20}", width in 9usize..40) {
+            let lines = wrap(&text, width);
+            prop_assert_eq!(lines.join(" "), text);
+            prop_assert!(lines.iter().all(|line| columns(line) <= width));
         }
 
         #[test]

@@ -12,6 +12,7 @@ pub mod detect;
 pub mod filter;
 pub mod finding;
 pub mod judge;
+pub mod render;
 pub mod series;
 pub mod sink;
 pub mod snapshot;

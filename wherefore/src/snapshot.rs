@@ -1,6 +1,7 @@
 //! One interval of traffic as a value: what every backend hands over and everything after it reads.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
@@ -80,6 +81,15 @@ impl Snapshot {
     /// Adds packets without a flow.
     pub fn add_unaccounted(&mut self, key: UnaccountedKey, amount: Amount) {
         self.unaccounted.entry(key).or_default().add(&amount);
+    }
+
+    /// Name of an interface in a key; `#3` where the backend gave none.
+    #[must_use]
+    pub fn interface_name(&self, ifindex: u32) -> Cow<'_, str> {
+        match self.interfaces.get(&ifindex) {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(format!("#{ifindex}")),
+        }
     }
 
     /// Everything counted, in flows or not.

@@ -1,5 +1,8 @@
 //! Where counts come from: the kernel's tables, libpcap, or capture files.
 
+pub mod interfaces;
+pub mod probe;
+
 use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::snapshot::Snapshot;

@@ -3,6 +3,9 @@
 pub mod args;
 pub mod configure;
 mod detection;
+pub mod doctor;
+pub mod flows;
+pub mod interfaces;
 pub mod legacy;
 mod old_filter;
 mod spelling;

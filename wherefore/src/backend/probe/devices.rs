@@ -1,0 +1,395 @@
+//! Interfaces as rtnetlink lists them, and the programs attached to each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+};
+
+use aya::programs::{SchedClassifier, loaded_programs, tc::TcAttachType};
+use nix::sys::socket::SockProtocol;
+
+use super::netlink::{Ask, Socket, attribute, attributes, encode_attribute, text, u16_at, u32_at, u64_at};
+use crate::backend::Error;
+
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// XDP in the driver.
+    XdpNative,
+    /// XDP after the driver, on packets the kernel copied.
+    XdpGeneric,
+    /// XDP in the device.
+    XdpOffloaded,
+    /// TCX at ingress (kernel 6.6).
+    TcxIngress,
+    /// TCX at egress.
+    TcxEgress,
+    /// A filter of the clsact queueing discipline at ingress.
+    ClsactIngress,
+    /// A filter of the clsact queueing discipline at egress.
+    ClsactEgress,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::XdpNative => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+            Self::XdpOffloaded => "xdp-offload",
+            Self::TcxIngress => "tcx ingress",
+            Self::TcxEgress => "tcx egress",
+            Self::ClsactIngress => "clsact ingress",
+            Self::ClsactEgress => "clsact egress",
+        })
+    }
+}
+
+/// One program at one place of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Where.
+    pub place: Place,
+    /// The program's number, where the kernel tells.
+    pub id: Option<u32>,
+    /// Name of the program, or of the filter; empty where neither is known.
+    pub name: String,
+    /// Priority of a clsact filter: `pref` of tc(8).
+    pub priority: Option<u16>,
+}
+
+/// One interface with what is attached to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Number by which the kernel knows it.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Kind of a virtual device (`veth`, `bridge`, …); `None` for hardware and the loopback device.
+    pub kind: Option<String>,
+    /// The link works (`IF_OPER_UP`, or unknown, as devices without a cable say); false: no carrier or down.
+    pub running: bool,
+    /// Has a clsact queueing discipline.
+    pub clsact: bool,
+    /// The kernel has TCX (6.6 or newer); `None` where that could not be found out.
+    pub tcx: Option<bool>,
+    /// The driver runs XDP itself; `None` where the kernel does not say (before 6.3).
+    pub native_xdp: Option<bool>,
+    /// Programs in the order in which packets meet them, by place.
+    pub attached: Vec<Attached>,
+    /// What could not be found out, one sentence each.
+    pub unknown: Vec<String>,
+}
+
+/// All interfaces of the calling thread's network namespace, by index.
+///
+/// What is attached to TCX is only told to a process with `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`; without, the
+/// device says so in [`Device::unknown`].
+///
+/// # Errors
+/// [`Error::System`] when the kernel does not list the interfaces at all.
+pub fn devices() -> Result<Vec<Device>, Error> {
+    let failed = |error: io::Error| Error::System {
+        action: "listing the interfaces by netlink".into(),
+        reason: error.to_string(),
+    };
+    let route = Socket::open(SockProtocol::NetlinkRoute).map_err(failed)?;
+    // struct ifinfomsg of linux/rtnetlink.h: all zeros means every interface.
+    let links = route.ask(libc::RTM_GETLINK, Ask::All, &[0; 16]).map_err(failed)?;
+    let mut devices: Vec<Device> = links.iter().filter_map(|link| device(&link.body)).collect();
+    devices.sort_by_key(|device| device.index);
+
+    let clsact = clsact(&route);
+    let native = native_xdp().unwrap_or_default();
+    let names = program_names();
+    for device in &mut devices {
+        device.native_xdp = native.get(&device.index).copied();
+        for attached in &mut device.attached {
+            attached.name = attached.id.and_then(|id| names.get(&id).cloned()).unwrap_or_default();
+        }
+        add_tcx(device);
+        match &clsact {
+            Ok(having) if having.contains(&device.index) => {
+                device.clsact = true;
+                add_filters(device, &route);
+            }
+            Ok(_) => {}
+            Err(error) => device.unknown.push(format!("clsact: {error}")),
+        }
+    }
+    Ok(devices)
+}
+
+/// One `RTM_NEWLINK`: struct ifinfomsg (16 bytes, the index at 4), then attributes.
+fn device(body: &[u8]) -> Option<Device> {
+    const IFINFOMSG: usize = 16;
+    const IFLA_INFO_KIND: u16 = 1;
+    const IF_OPER_UNKNOWN: u8 = 0;
+    const IF_OPER_UP: u8 = 6;
+    let index = u32_at(body, 4)?;
+    let flags = u32_at(body, 8)?;
+    let attrs = body.get(IFINFOMSG..)?;
+    let state = attribute(attrs, libc::IFLA_OPERSTATE).and_then(|value| value.first().copied());
+    let kind =
+        attribute(attrs, libc::IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND)).map(text);
+    Some(Device {
+        index,
+        name: text(attribute(attrs, libc::IFLA_IFNAME)?),
+        kind,
+        running: flags & libc::IFF_UP as u32 != 0
+            && matches!(state, Some(IF_OPER_UNKNOWN | IF_OPER_UP) | None),
+        attached: attribute(attrs, libc::IFLA_XDP).map(xdp).unwrap_or_default(),
+        ..Device::default()
+    })
+}
+
+/// `IFLA_XDP` of `linux/if_link.h`: the mode, then the programs, one for each mode where there are several.
+fn xdp(nested: &[u8]) -> Vec<Attached> {
+    const ATTACHED: u16 = 2;
+    const PROG_ID: u16 = 4;
+    const MULTI: u8 = 4;
+    let mode = attribute(nested, ATTACHED).and_then(|value| value.first().copied()).unwrap_or_default();
+    let place = |number| match number {
+        1 => Some(Place::XdpNative),
+        2 => Some(Place::XdpGeneric),
+        3 => Some(Place::XdpOffloaded),
+        _ => None,
+    };
+    let mut found = Vec::new();
+    for (kind, value) in attributes(nested) {
+        let place = match kind {
+            PROG_ID if mode != MULTI => place(mode.into()),
+            // IFLA_XDP_DRV_PROG_ID, _SKB_PROG_ID and _HW_PROG_ID.
+            5..=7 if mode == MULTI => place(kind - 4),
+            _ => None,
+        };
+        if let (Some(place), Some(id)) = (place, u32_at(value, 0)) {
+            found.push(Attached { place, id: Some(id), name: String::new(), priority: None });
+        }
+    }
+    found
+}
+
+/// Names of all programs by number; empty without `CAP_SYS_ADMIN`.
+fn program_names() -> BTreeMap<u32, String> {
+    loaded_programs()
+        .filter_map(Result::ok)
+        .map(|program| (program.id(), String::from_utf8_lossy(program.name()).into_owned()))
+        .collect()
+}
+
+fn add_tcx(device: &mut Device) {
+    let places = [(TcAttachType::Ingress, Place::TcxIngress), (TcAttachType::Egress, Place::TcxEgress)];
+    for (attach_type, place) in places {
+        match SchedClassifier::query_tcx(&device.name, attach_type) {
+            Ok((_, programs)) => {
+                device.tcx = Some(true);
+                device.attached.extend(programs.iter().map(|program| Attached {
+                    place,
+                    id: Some(program.id()),
+                    name: String::from_utf8_lossy(program.name()).into_owned(),
+                    priority: None,
+                }));
+            }
+            // The kernel does not know what is asked for.
+            Err(error) if chain(&error).1 == Some(libc::EINVAL) => {
+                device.tcx = Some(false);
+                return;
+            }
+            Err(error) => {
+                device.unknown.push(format!("{place}: {}", chain(&error).0));
+                return;
+            }
+        }
+    }
+}
+
+/// An error with what caused it (aya's own texts name only the call), and the system's number for it.
+fn chain(error: &(dyn std::error::Error + 'static)) -> (String, Option<i32>) {
+    let mut text = error.to_string();
+    let mut number = None;
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error).or(number);
+        source = error.source();
+    }
+    (text, number)
+}
+
+/// struct tcmsg of `linux/rtnetlink.h`: family and padding, index, handle, parent, info.
+const TCMSG: usize = 20;
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+
+fn tcmsg(index: u32, parent: u32) -> Vec<u8> {
+    let mut message = vec![0; 4];
+    for field in [index, 0, parent, 0] {
+        message.extend(field.to_ne_bytes());
+    }
+    message
+}
+
+/// Indexes of the interfaces with a clsact queueing discipline.
+fn clsact(route: &Socket) -> io::Result<BTreeSet<u32>> {
+    let disciplines = route.ask(libc::RTM_GETQDISC, Ask::All, &tcmsg(0, 0))?;
+    Ok(disciplines
+        .iter()
+        .filter(|message| {
+            let kind = message.body.get(TCMSG..).and_then(|attrs| attribute(attrs, TCA_KIND));
+            kind.is_some_and(|kind| text(kind) == "clsact")
+        })
+        .filter_map(|message| u32_at(&message.body, 4))
+        .collect())
+}
+
+fn add_filters(device: &mut Device, route: &Socket) {
+    // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS) and _EGRESS of linux/pkt_sched.h.
+    for (parent, place) in [(0xffff_fff2, Place::ClsactIngress), (0xffff_fff3, Place::ClsactEgress)] {
+        match route.ask(libc::RTM_GETTFILTER, Ask::All, &tcmsg(device.index, parent)) {
+            Ok(filters) => {
+                device.attached.extend(filters.iter().filter_map(|message| filter(&message.body, place)));
+            }
+            Err(error) => device.unknown.push(format!("{place}: {error}")),
+        }
+    }
+}
+
+/// One `RTM_NEWTFILTER`. The kernel also sends one without a handle per priority, which is no filter.
+fn filter(body: &[u8], place: Place) -> Option<Attached> {
+    const TCA_BPF_NAME: u16 = 7;
+    const TCA_BPF_ID: u16 = 11;
+    let handle = u32_at(body, 8)?;
+    let info = u32_at(body, 16)?;
+    let attrs = body.get(TCMSG..)?;
+    let options = attribute(attrs, TCA_OPTIONS)?;
+    if handle == 0 {
+        return None;
+    }
+    let kind = attribute(attrs, TCA_KIND).map(text).unwrap_or_default();
+    let (id, name) = if kind == "bpf" {
+        let id = attribute(options, TCA_BPF_ID).and_then(|value| u32_at(value, 0));
+        (id, attribute(options, TCA_BPF_NAME).map(text))
+    } else {
+        (None, None)
+    };
+    // The upper half is the priority, the lower one the protocol.
+    let priority = u16::try_from(info >> 16).ok();
+    Some(Attached { place, id, name: name.unwrap_or(kind), priority })
+}
+
+/// Whether each interface's driver runs XDP itself, from the kernel's `netdev` family (6.3 or newer).
+fn native_xdp() -> io::Result<BTreeMap<u32, bool>> {
+    const GENL_ID_CTRL: u16 = 0x10;
+    const CTRL_CMD_GETFAMILY: u8 = 3;
+    const CTRL_ATTR_FAMILY_ID: u16 = 1;
+    const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+    const NETDEV_CMD_DEV_GET: u8 = 1;
+    const NETDEV_A_DEV_IFINDEX: u16 = 1;
+    const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
+    const NETDEV_XDP_ACT_BASIC: u64 = 1;
+    /// struct genlmsghdr: command, version, two bytes reserved.
+    const GENLMSGHDR: usize = 4;
+
+    let generic = Socket::open(SockProtocol::NetlinkGeneric)?;
+    let mut request = vec![CTRL_CMD_GETFAMILY, 2, 0, 0];
+    request.extend(encode_attribute(CTRL_ATTR_FAMILY_NAME, b"netdev\0"));
+    let answer = generic.ask(GENL_ID_CTRL, Ask::One, &request)?;
+    let family = answer
+        .first()
+        .and_then(|message| attribute(message.body.get(GENLMSGHDR..)?, CTRL_ATTR_FAMILY_ID))
+        .and_then(|value| u16_at(value, 0))
+        .ok_or(io::ErrorKind::NotFound)?;
+    let devices = generic.ask(family, Ask::All, &[NETDEV_CMD_DEV_GET, 1, 0, 0])?;
+    Ok(devices
+        .iter()
+        .filter_map(|message| {
+            let attrs = message.body.get(GENLMSGHDR..)?;
+            let index = u32_at(attribute(attrs, NETDEV_A_DEV_IFINDEX)?, 0)?;
+            let features = u64_at(attribute(attrs, NETDEV_A_DEV_XDP_FEATURES)?, 0)?;
+            Some((index, features & NETDEV_XDP_ACT_BASIC != 0))
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{process::Command, thread};
+
+    use nix::{
+        sched::{CloneFlags, unshare},
+        unistd::Uid,
+    };
+
+    use super::*;
+
+    fn run(command: &str) {
+        let status = Command::new("sh").args(["-c", command]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{command}");
+    }
+
+    #[test]
+    fn several_xdp_programs_keep_their_modes() {
+        let mut nested = encode_attribute(2, &[4]);
+        nested.extend(encode_attribute(5, &7u32.to_ne_bytes()));
+        nested.extend(encode_attribute(6, &8u32.to_ne_bytes()));
+        let found: Vec<_> = xdp(&nested).into_iter().map(|attached| (attached.place, attached.id)).collect();
+        assert_eq!(found, [(Place::XdpNative, Some(7)), (Place::XdpGeneric, Some(8))]);
+    }
+
+    #[test]
+    fn a_filter_s_name_number_and_priority_are_read() {
+        let mut body = tcmsg(3, 0xffff_fff2);
+        body[8..12].copy_from_slice(&1u32.to_ne_bytes());
+        body[16..20].copy_from_slice(&(49_152u32 << 16 | 3).to_ne_bytes());
+        body.extend(encode_attribute(TCA_KIND, b"bpf\0"));
+        let mut options = encode_attribute(7, b"wherefore_in\0");
+        options.extend(encode_attribute(11, &42u32.to_ne_bytes()));
+        body.extend(encode_attribute(TCA_OPTIONS, &options));
+        let expected = Attached {
+            place: Place::ClsactIngress,
+            id: Some(42),
+            name: "wherefore_in".to_owned(),
+            priority: Some(49_152),
+        };
+        assert_eq!(filter(&body, Place::ClsactIngress), Some(expected));
+        body[8..12].fill(0);
+        assert_eq!(filter(&body, Place::ClsactIngress), None);
+    }
+
+    /// In a network namespace of its own, which ends with the thread.
+    #[test]
+    fn filters_of_a_real_interface_are_found() {
+        let required = std::env::var_os("WHEREFORE_REQUIRE_BPF").is_some_and(|value| value == "1");
+        if !Uid::effective().is_root() {
+            assert!(!required, "this test needs root");
+            eprintln!("skipped: needs root to make a network namespace");
+            return;
+        }
+        let result = thread::spawn(|| {
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+                return Err(error.to_string());
+            }
+            run("ip link add v0 type veth peer name v1");
+            run("ip link set v0 up");
+            run("tc qdisc add dev v0 clsact");
+            run("tc filter add dev v0 egress pref 7 protocol all bpf bytecode '1,6 0 0 0'");
+            devices().map_err(|error| error.to_string())
+        })
+        .join();
+        let devices = match result {
+            Ok(Ok(devices)) => devices,
+            other => {
+                assert!(!required, "{other:?}");
+                eprintln!("skipped: {other:?}");
+                return;
+            }
+        };
+        let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+        assert!(names.contains(&"v0") && names.contains(&"v1") && names.contains(&"lo"), "{names:?}");
+        let v0 = devices.iter().find(|device| device.name == "v0");
+        assert!(v0.is_some_and(|v0| v0.clsact && v0.kind.as_deref() == Some("veth")), "{v0:?}");
+        let attached: Vec<_> = v0.into_iter().flat_map(|v0| &v0.attached).collect();
+        assert_eq!(attached.len(), 1, "{v0:?}");
+        assert_eq!((attached[0].place, attached[0].priority), (Place::ClsactEgress, Some(7)));
+    }
+}

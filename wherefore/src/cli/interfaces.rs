@@ -1,0 +1,331 @@
+//! `wherefore interfaces`: what there is to watch, and what is watched when nothing is said.
+
+use serde::Serialize;
+
+use crate::{
+    backend::{
+        self,
+        interfaces::{self, Chosen, Interface, LinkKind},
+        probe::{self, Attached, Device},
+    },
+    render::{
+        Format, Output,
+        table::{fit, plain_table},
+        text::{clean, columns, csv_line, json_line, wrap},
+    },
+};
+
+/// One interface, as printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// Name.
+    pub name: String,
+    /// Number by which the kernel knows it.
+    pub index: u32,
+    /// `up`, `no carrier` or `down`.
+    pub state: &'static str,
+    /// What a frame begins with: `ethernet`, `ip`, `loopback`, or the number of `linux/if_arp.h`.
+    pub link: String,
+    /// Kind of a virtual device (`veth`, `bridge`, …).
+    pub kind: Option<String>,
+    /// Addresses with the length of their prefix.
+    pub addresses: Vec<String>,
+    /// Largest IP packet in bytes.
+    pub mtu: Option<u32>,
+    /// Carries a default route.
+    pub default_route: bool,
+    /// Hook that `--hook tc` uses: `tcx` or `clsact`; `None` where the kernel did not tell.
+    pub hook: Option<&'static str>,
+    /// Whether `--hook xdp` can run in the driver; `None` where the kernel does not tell (before 6.3).
+    pub native_xdp: Option<bool>,
+    /// Programs attached by anybody.
+    pub attached: Vec<Program>,
+    /// Watched when no interface is named.
+    pub watched: bool,
+    /// Why it is or is not.
+    pub why: String,
+}
+
+/// One attached program, as printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Program {
+    /// `xdp`, `xdp-generic`, `xdp-offload`, `tcx ingress`, `clsact egress`, …
+    pub place: String,
+    /// Its number, where the kernel tells.
+    pub id: Option<u32>,
+    /// Its name, or its filter's.
+    pub name: String,
+    /// Priority of a clsact filter.
+    pub priority: Option<u16>,
+}
+
+impl From<&Attached> for Program {
+    fn from(attached: &Attached) -> Self {
+        Self {
+            place: attached.place.to_string(),
+            id: attached.id,
+            name: attached.name.clone(),
+            priority: attached.priority,
+        }
+    }
+}
+
+/// Lists the interfaces of this network namespace.
+///
+/// # Errors
+/// When the kernel does not list them.
+pub fn run(format: Format, width: Option<usize>) -> Result<Output, backend::Error> {
+    let all = interfaces::list()?;
+    // Without what netlink adds, the list is poorer, not wrong.
+    let devices = probe::devices().unwrap_or_default();
+    let chosen = interfaces::choose(&[]);
+    Ok(render(&rows(&all, &devices, chosen.as_ref().ok()), format, width))
+}
+
+/// Puts together what is known of each interface. Pure.
+#[must_use]
+pub fn rows(all: &[Interface], devices: &[Device], chosen: Option<&Chosen>) -> Vec<Row> {
+    let watched = |index| chosen.is_some_and(|chosen| chosen.interfaces.iter().any(|i| i.index == index));
+    all.iter()
+        .map(|interface| {
+            let device = devices.iter().find(|device| device.index == interface.index);
+            let watched = watched(interface.index);
+            let why = match chosen {
+                Some(chosen) if watched => chosen.why.clone(),
+                _ if interface.loopback => "the loopback device is watched only when named".to_owned(),
+                _ if !interface.up => "down".to_owned(),
+                _ => "no default route".to_owned(),
+            };
+            Row {
+                name: interface.name.clone(),
+                index: interface.index,
+                state: match device {
+                    _ if !interface.up => "down",
+                    Some(device) if !device.running => "no carrier",
+                    _ => "up",
+                },
+                link: match interface.link {
+                    LinkKind::Ethernet => "ethernet".to_owned(),
+                    LinkKind::Ip => "ip".to_owned(),
+                    LinkKind::Loopback => "loopback".to_owned(),
+                    LinkKind::Other(number) => number.to_string(),
+                },
+                kind: device.and_then(|device| device.kind.clone()),
+                addresses: interface
+                    .addresses
+                    .iter()
+                    .map(|(address, bits)| format!("{address}/{bits}"))
+                    .collect(),
+                mtu: interface.mtu,
+                default_route: interface.default_route,
+                hook: device.and_then(|device| device.tcx).map(|tcx| if tcx { "tcx" } else { "clsact" }),
+                native_xdp: device.and_then(|device| device.native_xdp),
+                attached: device
+                    .map(|device| device.attached.iter().map(Program::from).collect())
+                    .unwrap_or_default(),
+                watched,
+                why,
+            }
+        })
+        .collect()
+}
+
+/// Prints the rows: JSON is `{"interfaces": […]}`; in CSV addresses and programs are joined by spaces and `; `.
+#[must_use]
+pub fn render(rows: &[Row], format: Format, width: Option<usize>) -> Output {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        interfaces: &'a [Row],
+    }
+    let out = match format {
+        Format::Json => json_line(&Whole { interfaces: rows }),
+        Format::Jsonl => rows.iter().map(json_line).collect(),
+        Format::Csv => csv(rows),
+        Format::Table => table(rows, width),
+    };
+    Output { out, err: String::new() }
+}
+
+const fn yes(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+fn program(program: &Program) -> String {
+    let mut text = program.place.clone();
+    if let Some(priority) = program.priority {
+        text.push_str(&format!(" pref {priority}"));
+    }
+    if !program.name.is_empty() {
+        text.push_str(&format!(" {}", clean(&program.name)));
+    }
+    if let Some(id) = program.id {
+        text.push_str(&format!(" (program {id})"));
+    }
+    text
+}
+
+fn csv(rows: &[Row]) -> String {
+    let mut out = csv_line([
+        "name",
+        "index",
+        "state",
+        "link",
+        "kind",
+        "addresses",
+        "mtu",
+        "default_route",
+        "hook",
+        "native_xdp",
+        "attached",
+        "watched",
+        "why",
+    ]);
+    for row in rows {
+        out.push_str(&csv_line([
+            row.name.clone(),
+            row.index.to_string(),
+            row.state.to_owned(),
+            row.link.clone(),
+            row.kind.clone().unwrap_or_default(),
+            row.addresses.join(" "),
+            row.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
+            row.default_route.to_string(),
+            row.hook.unwrap_or_default().to_owned(),
+            row.native_xdp.map(|native| native.to_string()).unwrap_or_default(),
+            row.attached.iter().map(program).collect::<Vec<_>>().join("; "),
+            row.watched.to_string(),
+            row.why.clone(),
+        ]));
+    }
+    out
+}
+
+fn table(rows: &[Row], width: Option<usize>) -> String {
+    let whole = draw(rows, true, None);
+    // A list beneath where long IPv6 addresses do not fit beside the rest.
+    let beside = width.is_none_or(|width| whole.lines().all(|line| columns(line) <= width));
+    let mut out = if beside { whole } else { draw(rows, false, width) };
+    if !beside {
+        out.push('\n');
+        for row in rows.iter().filter(|row| !row.addresses.is_empty()) {
+            let lines = wrap(&row.addresses.join(" "), width.unwrap_or(usize::MAX).saturating_sub(2));
+            out.push_str(&format!("{}:\n  {}\n", clean(&row.name), lines.join("\n  ")));
+        }
+    }
+    out.push('\n');
+    let watched: Vec<&Row> = rows.iter().filter(|row| row.watched).collect();
+    match watched.first() {
+        Some(first) => {
+            let names: Vec<_> = watched.iter().map(|row| clean(&row.name)).collect();
+            out.push_str(&format!("Watched without -i: {} ({})\n", names.join(", "), first.why));
+        }
+        None => out.push_str("Watched without -i: nothing; name an interface with -i\n"),
+    }
+    for row in rows {
+        for attached in &row.attached {
+            out.push_str(&format!("Attached to {}: {}\n", clean(&row.name), program(attached)));
+        }
+    }
+    out
+}
+
+fn draw(rows: &[Row], addresses: bool, width: Option<usize>) -> String {
+    let mut table = plain_table();
+    let header = ["Name", "State", "Link", "MTU", "Route", "Hook", "XDP", "Watched"];
+    table.set_header(header.into_iter().chain(addresses.then_some("Addresses")));
+    for row in rows {
+        let link = match &row.kind {
+            Some(kind) => format!("{} ({})", row.link, clean(kind)),
+            None => row.link.clone(),
+        };
+        let cells = [
+            clean(&row.name).into_owned(),
+            row.state.to_owned(),
+            link,
+            row.mtu.map_or_else(|| "?".to_owned(), |mtu| mtu.to_string()),
+            if row.default_route { "default" } else { "" }.to_owned(),
+            row.hook.unwrap_or("?").to_owned(),
+            row.native_xdp.map_or("?", |native| if native { "native" } else { "no" }).to_owned(),
+            yes(row.watched).to_owned(),
+        ];
+        table.add_row(cells.into_iter().chain(addresses.then(|| row.addresses.join("\n"))));
+    }
+    fit(&mut table, 2, width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::probe::Place;
+
+    fn interface(index: u32, name: &str, up: bool, default_route: bool) -> Interface {
+        Interface {
+            index,
+            name: name.to_owned(),
+            up,
+            loopback: name == "lo",
+            link: if name == "lo" { LinkKind::Loopback } else { LinkKind::Ethernet },
+            addresses: vec![([192, 0, 2, index as u8].into(), 24)],
+            mtu: Some(1500),
+            default_route,
+        }
+    }
+
+    fn example() -> Vec<Row> {
+        let all = [
+            interface(1, "lo", true, false),
+            interface(2, "eth0", true, true),
+            interface(3, "x,y", false, false),
+        ];
+        let attached = Attached {
+            place: Place::ClsactIngress,
+            id: Some(7),
+            name: "other".to_owned(),
+            priority: Some(1),
+        };
+        let devices = [Device {
+            index: 2,
+            name: "eth0".to_owned(),
+            running: true,
+            tcx: Some(true),
+            native_xdp: Some(true),
+            attached: vec![attached],
+            ..Device::default()
+        }];
+        let chosen = Chosen { interfaces: vec![all[1].clone()], why: "default route".to_owned() };
+        rows(&all, &devices, Some(&chosen))
+    }
+
+    #[test]
+    fn json_has_what_is_known_and_null_for_the_rest() {
+        let out = render(&example(), Format::Jsonl, None).out;
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(
+            lines[1],
+            concat!(
+                r#"{"name":"eth0","index":2,"state":"up","link":"ethernet","kind":null,"#,
+                r#""addresses":["192.0.2.2/24"],"mtu":1500,"default_route":true,"hook":"tcx","native_xdp":true,"#,
+                r#""attached":[{"place":"clsact ingress","id":7,"name":"other","priority":1}],"#,
+                r#""watched":true,"why":"default route"}"#
+            )
+        );
+        assert!(lines[0].contains(r#""hook":null,"native_xdp":null"#), "{out}");
+        assert!(
+            lines[2].contains(r#""state":"down""#) && lines[2].contains(r#""watched":false,"why":"down""#),
+            "{out}"
+        );
+        let whole = render(&example(), Format::Json, None).out;
+        assert_eq!(whole, format!("{{\"interfaces\":[{}]}}\n", lines.join(",")));
+    }
+
+    #[test]
+    fn csv_and_table_hold_every_interface() {
+        let csv = render(&example(), Format::Csv, None).out;
+        assert_eq!(csv.lines().count(), 4);
+        assert!(csv.contains("\n\"x,y\",3,down,"), "{csv}");
+        let table = render(&example(), Format::Table, Some(80)).out;
+        assert!(table.contains("Watched without -i: eth0 (default route)"), "{table}");
+        assert!(table.lines().all(|line| columns(line) <= 80), "{table}");
+        assert!(table.contains("Attached to eth0: clsact ingress pref 1 other (program 7)"), "{table}");
+    }
+}

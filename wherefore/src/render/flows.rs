@@ -1,0 +1,564 @@
+//! A [`Report`] as `wherefore flows` prints it. JSON, JSON Lines and CSV are a contract: scripts rely on
+//! their names and their order.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use comfy_table::{CellAlignment, Table};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use wherefore_common::Amount;
+
+use super::{
+    Format, KeyKind, Output, Report, Row,
+    table::{clipped, gap, plain_table},
+    text::{
+        bytes, clean, columns, count, csv_line, duration, endpoint, grouped, json_line, ports, protocol,
+        reason, share,
+    },
+};
+use crate::time::Timestamp;
+
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Table, JSON, …
+    pub format: Format,
+    /// Rows printed at most, the largest; `None`: 20 in a table, else all. The totals are always of all rows.
+    pub top: Option<usize>,
+    /// Columns of the terminal a table must fit; `None`: as wide as it gets (not a terminal).
+    pub width: Option<usize>,
+}
+
+/// Rows of a table when nothing is said.
+const TABLE_ROWS: usize = 20;
+
+/// Prints a report.
+///
+/// * JSON: one object, `{"packets", "wire_bytes", "ip_packets", "ip_bytes", "unaccounted", "flows"}`.
+/// * JSON Lines: a line per flow, as in `flows`; then `{"total": {…}}` with the other five.
+/// * CSV: a header line and a line per flow; the totals go to standard error.
+/// * Table: the largest rows, the totals, and what is not in the rows.
+///
+/// Times are RFC 3339 in UTC with nine digits. Packets lost before they could be counted are in none of
+/// these figures; if there were any, standard error says so.
+#[must_use]
+pub fn render(report: &Report, options: Options) -> Output {
+    let table_only = if options.format == Format::Table { TABLE_ROWS } else { usize::MAX };
+    let (shown, hidden) = report.rows.split_at(report.rows.len().min(options.top.unwrap_or(table_only)));
+    let (out, mut err) = match options.format {
+        Format::Table => {
+            return Output { out: table(report, shown, hidden, options.width), err: String::new() };
+        }
+        Format::Json => {
+            (json_line(&Whole { total: total(report), flows: lines(shown).collect() }), String::new())
+        }
+        Format::Jsonl => {
+            let mut out: String = lines(shown).map(|row| json_line(&row)).collect();
+            out.push_str(&json_line(&LastLine { total: total(report) }));
+            (out, String::new())
+        }
+        Format::Csv => (csv(report, shown), totals(report).join("\n") + "\n"),
+    };
+    if !hidden.is_empty() {
+        err.push_str(&left_out(report, hidden));
+    }
+    if report.dropped > 0 {
+        err.push_str(&dropped(report.dropped));
+    }
+    Output { out, err }
+}
+
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    total: Total<'a>,
+    flows: Vec<Line<'a>>,
+}
+
+#[derive(Serialize)]
+struct LastLine<'a> {
+    total: Total<'a>,
+}
+
+#[derive(Serialize)]
+struct Total<'a> {
+    packets: u64,
+    wire_bytes: u64,
+    ip_packets: u64,
+    ip_bytes: u64,
+    #[serde(serialize_with = "unaccounted")]
+    unaccounted: &'a BTreeMap<u8, Amount>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    src: IpAddr,
+    dst: IpAddr,
+    #[serde(flatten)]
+    transport: Option<Transport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<&'a str>,
+    packets: u64,
+    wire_bytes: u64,
+    ip_bytes: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Transport {
+    proto: u8,
+    sport: u16,
+    dport: u16,
+}
+
+#[derive(Serialize)]
+struct Lost {
+    packets: u64,
+    wire_bytes: u64,
+}
+
+fn unaccounted<S: Serializer>(amounts: &BTreeMap<u8, Amount>, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(amounts.len()))?;
+    for (number, amount) in amounts {
+        let lost = Lost { packets: amount.packets, wire_bytes: amount.wire_bytes };
+        map.serialize_entry(&reason(*number), &lost)?;
+    }
+    map.end()
+}
+
+const fn total(report: &Report) -> Total<'_> {
+    Total {
+        packets: report.total.packets,
+        wire_bytes: report.total.wire_bytes,
+        ip_packets: report.ip_packets,
+        ip_bytes: report.ip_bytes,
+        unaccounted: &report.unaccounted,
+    }
+}
+
+fn lines(rows: &[Row]) -> impl Iterator<Item = Line<'_>> {
+    rows.iter().map(|row| Line {
+        src: row.src,
+        dst: row.dst,
+        transport: row.transport.map(|(proto, sport, dport)| Transport { proto, sport, dport }),
+        interface: row.interface.as_deref(),
+        packets: row.counters.packets,
+        wire_bytes: row.counters.wire_bytes,
+        ip_bytes: row.counters.ip_bytes,
+        first: Timestamp(row.counters.first_ns),
+        last: Timestamp(row.counters.last_ns),
+    })
+}
+
+fn csv(report: &Report, rows: &[Row]) -> String {
+    let mut header = vec!["src", "dst"];
+    if report.kind == KeyKind::Flow {
+        header.extend(["proto", "sport", "dport"]);
+    }
+    if report.by_interface {
+        header.push("interface");
+    }
+    header.extend(["packets", "wire_bytes", "ip_bytes", "first", "last"]);
+    let mut out = csv_line(header);
+    for row in lines(rows) {
+        let mut fields = vec![row.src.to_string(), row.dst.to_string()];
+        if let Some(Transport { proto, sport, dport }) = row.transport {
+            fields.extend([proto.to_string(), sport.to_string(), dport.to_string()]);
+        }
+        fields.extend(row.interface.map(str::to_owned));
+        fields.extend([row.packets, row.wire_bytes, row.ip_bytes].map(|number| number.to_string()));
+        fields.extend([row.first.to_string(), row.last.to_string()]);
+        out.push_str(&csv_line(fields));
+    }
+    out
+}
+
+/// The table's lines beneath its rows: everything the rows alone do not say.
+fn totals(report: &Report) -> Vec<String> {
+    let (total, lost) = (report.total, report.total.packets - report.ip_packets);
+    let mut lines = Vec::new();
+    if let Some((start, end)) = report.span {
+        lines.push(format!("From {start} to {end} ({})", duration(end.since(start))));
+    }
+    lines.push(format!(
+        "Total   {}, {} on the wire",
+        count(total.packets, "packet", "packets"),
+        exactly(total.wire_bytes)
+    ));
+    let rows = match report.kind {
+        KeyKind::Flow => count(report.rows.len() as u64, "flow", "flows"),
+        KeyKind::Pair => count(report.rows.len() as u64, "pair", "pairs"),
+    };
+    lines.push(format!(
+        "IP      {} in {rows}, {} of IP",
+        count(report.ip_packets, "packet", "packets"),
+        exactly(report.ip_bytes)
+    ));
+    if lost > 0 {
+        lines.push(format!("No flow {}:", count(lost, "packet", "packets")));
+        for (number, amount) in &report.unaccounted {
+            lines.push(format!(
+                "  {:<14} {}, {}",
+                reason(*number),
+                count(amount.packets, "packet", "packets"),
+                count(amount.wire_bytes, "byte", "bytes")
+            ));
+        }
+    }
+    if report.late.packets > 0 {
+        lines.push(format!(
+            "{} out of time order; counted all the same.",
+            count(report.late.packets, "packet was", "packets were")
+        ));
+    }
+    lines
+}
+
+/// `1,234,567 bytes (1.23 MB)`.
+fn exactly(value: u64) -> String {
+    let exact = count(value, "byte", "bytes");
+    if value < 1000 { exact } else { format!("{exact} ({})", bytes(value)) }
+}
+
+fn dropped(packets: u64) -> String {
+    format!(
+        "{} lost before counting: the true figures are higher.\n",
+        count(packets, "packet was", "packets were")
+    )
+}
+
+fn left_out(report: &Report, hidden: &[Row]) -> String {
+    let sum = hidden.iter().map(|row| row.counters.wire_bytes).sum();
+    format!(
+        "… {} not shown, {} ({}); --top {} shows all\n",
+        count(hidden.len() as u64, "row", "rows"),
+        bytes(sum),
+        share(sum, report.total.wire_bytes),
+        report.rows.len()
+    )
+}
+
+fn table(report: &Report, shown: &[Row], hidden: &[Row], width: Option<usize>) -> String {
+    let mut out = String::new();
+    if !shown.is_empty() {
+        let fits =
+            |text: &String| text.lines().all(|line| columns(line.trim_end()) <= width.unwrap_or(usize::MAX));
+        let text = Some(draw(report, shown, 2)).filter(fits);
+        let text = text.or_else(|| Some(draw(report, shown, 1)).filter(fits));
+        out = clipped(&text.unwrap_or_else(|| draw_stacked(report, shown)), width);
+    }
+    if !hidden.is_empty() {
+        out.push_str(&left_out(report, hidden));
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    for line in totals(report) {
+        out.push_str(&line);
+        out.push('\n');
+    }
+    if report.dropped > 0 {
+        out.push_str(&dropped(report.dropped));
+    }
+    out
+}
+
+/// A row's cells: source, destination, then protocol and interface where rows have them, then numbers.
+struct Cells {
+    src: String,
+    dst: String,
+    proto: Option<String>,
+    interface: Option<String>,
+    packets: String,
+    wire: String,
+    ip: String,
+    share: String,
+}
+
+impl Cells {
+    fn new(row: &Row, report: &Report) -> Self {
+        let (sport, dport) = row.transport.map_or((None, None), |(_, sport, dport)| ports(sport, dport));
+        Self {
+            src: endpoint(row.src, sport),
+            dst: endpoint(row.dst, dport),
+            proto: row.transport.map(|(proto, ..)| protocol(proto).into_owned()),
+            interface: row.interface.as_deref().map(|name| clean(name).into_owned()),
+            packets: grouped(row.counters.packets),
+            wire: bytes(row.counters.wire_bytes),
+            ip: bytes(row.counters.ip_bytes),
+            share: share(row.counters.wire_bytes, report.total.wire_bytes),
+        }
+    }
+
+    fn heading(report: &Report) -> Self {
+        Self {
+            src: "Source".to_owned(),
+            dst: "Destination".to_owned(),
+            proto: (report.kind == KeyKind::Flow).then(|| "Proto".to_owned()),
+            interface: report.by_interface.then(|| "Iface".to_owned()),
+            packets: "Packets".to_owned(),
+            wire: "Wire".to_owned(),
+            ip: "IP".to_owned(),
+            share: "Share".to_owned(),
+        }
+    }
+
+    fn flat(self) -> Vec<String> {
+        let names = [Some(self.src), Some(self.dst), self.proto, self.interface].into_iter().flatten();
+        names.chain([self.packets, self.wire, self.ip, self.share]).collect()
+    }
+
+    fn stacked(self) -> Vec<String> {
+        let kind: Vec<String> = [self.proto, self.interface].into_iter().flatten().collect();
+        vec![
+            format!("{}\n→ {}", self.src, self.dst),
+            kind.join("\n"),
+            format!("{}\n{}", self.packets, self.wire),
+            format!("{}\n{}", self.ip, self.share),
+        ]
+    }
+}
+
+fn draw(report: &Report, rows: &[Row], space: u16) -> String {
+    let mut table = plain_table();
+    let heading = Cells::heading(report).flat();
+    let numbers = heading.len() - 4;
+    table.set_header(heading);
+    table.add_rows(rows.iter().map(|row| Cells::new(row, report).flat()));
+    right_align(&mut table, numbers, space);
+    table.to_string()
+}
+
+/// Two lines a row: two long IPv6 addresses fit 80 columns only one above the other.
+fn draw_stacked(report: &Report, rows: &[Row]) -> String {
+    let mut table = plain_table();
+    table.set_header(Cells::heading(report).stacked());
+    table.add_rows(rows.iter().map(|row| Cells::new(row, report).stacked()));
+    right_align(&mut table, 2, 1);
+    table.to_string()
+}
+
+/// Aligns the columns from the `first` one on to the right, and sets the space after every column.
+fn right_align(table: &mut Table, first: usize, space: u16) {
+    gap(table, space);
+    for column in table.column_iter_mut().skip(first) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+    use wherefore_common::{FlowCounters, FlowKey, Reason, UnaccountedKey};
+
+    use super::*;
+    use crate::{
+        render::{
+            Summary,
+            summary::tests::{report, snapshots},
+        },
+        snapshot::{Flow, Snapshot},
+    };
+
+    const JSON: Options = Options { format: Format::Json, top: None, width: None };
+
+    fn v4(last: u8) -> [u8; 16] {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, last]
+    }
+
+    fn flow(src: u8, family: u8, ifindex: u32, sport: u16, packets: u64, times: (u64, u64)) -> Flow {
+        Flow {
+            key: FlowKey {
+                src: v4(src),
+                dst: v4(200),
+                ifindex,
+                sport,
+                dport: 443,
+                proto: 6,
+                family,
+                direction: ifindex as u8 % 2,
+                pad: [0; 5],
+            },
+            counters: FlowCounters {
+                packets,
+                wire_bytes: packets * 114,
+                ip_bytes: packets * 100,
+                first_ns: times.0,
+                last_ns: times.1,
+            },
+            own: false,
+        }
+    }
+
+    /// Two intervals; one conversation crosses two interfaces, its addresses also occur mapped in IPv6.
+    fn intervals() -> [Snapshot; 2] {
+        let interfaces: BTreeMap<u32, String> = [(1, "eth0".to_owned()), (2, "e,\"1".to_owned())].into();
+        let mut first = Snapshot {
+            interfaces: interfaces.clone(),
+            flows: vec![
+                flow(9, 4, 1, 1000, 2, (1_700_000_000_000_000_001, 1_700_000_000_500_000_000)),
+                flow(10, 4, 1, 1000, 2, (1_700_000_000_000_000_003, 1_700_000_000_000_000_003)),
+                flow(9, 6, 1, 1000, 2, (1_700_000_000_000_000_004, 1_700_000_000_000_000_004)),
+            ],
+            ..Snapshot::default()
+        };
+        let key = |reason| UnaccountedKey { ifindex: 1, reason, ..UnaccountedKey::default() };
+        first.add_unaccounted(key(Reason::Filtered as u8), Amount { packets: 3, wire_bytes: 180 });
+        first.add_unaccounted(key(Reason::NonIp as u8), Amount { packets: 1, wire_bytes: 42 });
+        first.add_unaccounted(key(Reason::TableFull as u8), Amount::default());
+        let second = Snapshot {
+            interfaces,
+            flows: vec![
+                flow(9, 4, 2, 1000, 1, (1_700_000_001_000_000_000, 1_700_000_002_000_000_000)),
+                flow(9, 4, 2, 1001, 1, (1_700_000_001_000_000_000, 1_700_000_001_000_000_000)),
+            ],
+            ..Snapshot::default()
+        };
+        [first, second]
+    }
+
+    fn printed(kind: KeyKind, by_interface: bool, options: Options) -> Output {
+        let mut summary = Summary::new(kind, by_interface);
+        intervals().iter().for_each(|snapshot| summary.add(snapshot));
+        render(&summary.finish(), options)
+    }
+
+    #[test]
+    fn json_by_flow_is_the_contract() {
+        let expected = concat!(
+            r#"{"packets":12,"wire_bytes":1134,"ip_packets":8,"ip_bytes":800,"#,
+            r#""unaccounted":{"non_ip":{"packets":1,"wire_bytes":42},"filtered":{"packets":3,"wire_bytes":180}},"#,
+            r#""flows":["#,
+            r#"{"src":"192.0.2.9","dst":"192.0.2.200","proto":6,"sport":1000,"dport":443,"packets":3,"#,
+            r#""wire_bytes":342,"ip_bytes":300,"first":"2023-11-14T22:13:20.000000001Z","#,
+            r#""last":"2023-11-14T22:13:22.000000000Z"},"#,
+            r#"{"src":"192.0.2.10","dst":"192.0.2.200","proto":6,"sport":1000,"dport":443,"packets":2,"#,
+            r#""wire_bytes":228,"ip_bytes":200,"first":"2023-11-14T22:13:20.000000003Z","#,
+            r#""last":"2023-11-14T22:13:20.000000003Z"},"#,
+            r#"{"src":"::ffff:192.0.2.9","dst":"::ffff:192.0.2.200","proto":6,"sport":1000,"dport":443,"#,
+            r#""packets":2,"wire_bytes":228,"ip_bytes":200,"first":"2023-11-14T22:13:20.000000004Z","#,
+            r#""last":"2023-11-14T22:13:20.000000004Z"},"#,
+            r#"{"src":"192.0.2.9","dst":"192.0.2.200","proto":6,"sport":1001,"dport":443,"packets":1,"#,
+            r#""wire_bytes":114,"ip_bytes":100,"first":"2023-11-14T22:13:21.000000000Z","#,
+            r#""last":"2023-11-14T22:13:21.000000000Z"}]}"#,
+            "\n"
+        );
+        let output = printed(KeyKind::Flow, false, JSON);
+        assert_eq!(output.out, expected);
+        assert_eq!(output.err, "");
+    }
+
+    #[test]
+    fn json_by_pair_has_no_transport() {
+        let output = printed(KeyKind::Pair, false, JSON);
+        let rows = concat!(
+            r#""flows":[{"src":"192.0.2.9","dst":"192.0.2.200","packets":4,"wire_bytes":456,"ip_bytes":400,"#,
+            r#""first":"2023-11-14T22:13:20.000000001Z","last":"2023-11-14T22:13:22.000000000Z"},"#,
+        );
+        assert!(output.out.contains(rows), "{}", output.out);
+        assert!(!output.out.contains("port") && !output.out.contains("proto"));
+    }
+
+    #[test]
+    fn by_interface_splits_rows_and_names_each() {
+        let output = printed(KeyKind::Flow, true, Options { format: Format::Csv, ..JSON });
+        let mut lines = output.out.lines();
+        assert_eq!(
+            lines.next(),
+            Some("src,dst,proto,sport,dport,interface,packets,wire_bytes,ip_bytes,first,last")
+        );
+        assert_eq!(lines.clone().count(), 5);
+        assert!(output.out.contains(
+            "192.0.2.9,192.0.2.200,6,1000,443,\"e,\"\"1\",1,114,100,\
+             2023-11-14T22:13:21.000000000Z,2023-11-14T22:13:22.000000000Z\n"
+        ));
+        assert!(
+            output.err.contains("Total   12 packets, 1,134 bytes (1.13 kB) on the wire"),
+            "{}",
+            output.err
+        );
+        let json = printed(KeyKind::Flow, true, JSON).out;
+        assert!(json.contains(r#""dport":443,"interface":"e,\"1","packets":1"#), "{json}");
+    }
+
+    #[test]
+    fn nothing_at_all_is_still_one_object() {
+        let output = render(&Summary::new(KeyKind::Flow, false).finish(), JSON);
+        assert_eq!(
+            output.out,
+            "{\"packets\":0,\"wire_bytes\":0,\"ip_packets\":0,\"ip_bytes\":0,\"unaccounted\":{},\"flows\":[]}\n"
+        );
+    }
+
+    #[test]
+    fn lost_packets_are_told_beside_the_data() {
+        let mut summary = Summary::new(KeyKind::Flow, false);
+        summary.add(&Snapshot { dropped: 7, ..Snapshot::default() });
+        let report = summary.finish();
+        for format in [Format::Json, Format::Jsonl, Format::Csv] {
+            assert!(render(&report, Options { format, ..JSON }).err.contains("7 packets were lost"));
+        }
+        assert!(
+            render(&report, Options { format: Format::Table, ..JSON }).out.contains("7 packets were lost")
+        );
+    }
+
+    #[test]
+    fn a_table_says_what_it_leaves_out() {
+        let options = Options { format: Format::Table, top: Some(1), width: Some(80) };
+        let out = printed(KeyKind::Flow, false, options).out;
+        assert!(out.contains("192.0.2.9:1000"), "{out}");
+        assert!(out.contains("3 rows not shown, 570 B (50.3%)"), "{out}");
+        assert!(out.contains("No flow 4 packets:"), "{out}");
+        assert!(out.contains("  filtered       3 packets, 180 bytes"), "{out}");
+        let json = printed(KeyKind::Flow, false, Options { top: Some(1), ..JSON });
+        assert!(
+            json.out.starts_with(r#"{"packets":12,"#) && json.out.matches("src").count() == 1,
+            "{}",
+            json.out
+        );
+        assert!(json.err.contains("3 rows not shown"), "{}", json.err);
+    }
+
+    proptest! {
+        #[test]
+        fn json_sums_hold_for_a_reader(snapshots in snapshots(), by_interface: bool, pair: bool) {
+            let kind = if pair { KeyKind::Pair } else { KeyKind::Flow };
+            let report = report(&snapshots, kind, by_interface);
+            let json: Value = serde_json::from_str(&render(&report, JSON).out).map_err(|e| {
+                TestCaseError::fail(e.to_string())
+            })?;
+            let sum = |rows: &Value, field: &str| -> u64 {
+                let values: Vec<&Value> = match rows {
+                    Value::Array(rows) => rows.iter().collect(),
+                    Value::Object(rows) => rows.values().collect(),
+                    _ => Vec::new(),
+                };
+                values.into_iter().filter_map(|row| row[field].as_u64()).sum()
+            };
+            for field in ["packets", "wire_bytes"] {
+                let all = sum(&json["flows"], field) + sum(&json["unaccounted"], field);
+                prop_assert_eq!(json[field].as_u64(), Some(all));
+            }
+            prop_assert_eq!(json["ip_packets"].as_u64(), Some(sum(&json["flows"], "packets")));
+            prop_assert_eq!(json["ip_bytes"].as_u64(), Some(sum(&json["flows"], "ip_bytes")));
+
+            let lines = render(&report, Options { format: Format::Jsonl, ..JSON }).out;
+            let lines: Vec<Value> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            prop_assert_eq!(lines.len(), report.rows.len() + 1);
+            prop_assert_eq!(&lines[report.rows.len()]["total"]["packets"], &json["packets"]);
+            let flows = json["flows"].as_array().map_or(&[][..], Vec::as_slice);
+            prop_assert_eq!(&lines[..report.rows.len()], flows);
+        }
+
+        #[test]
+        fn a_table_fits_its_terminal(snapshots in snapshots(), width in 80usize..200, top in 0usize..50) {
+            let report = report(&snapshots, KeyKind::Flow, true);
+            let out = render(&report, Options { format: Format::Table, top: Some(top), width: Some(width) }).out;
+            for line in out.lines() {
+                prop_assert!(columns(line) <= width, "{line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Snapshots folded into one table: what `wherefore flows` prints.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use wherefore_common::{Amount, FlowCounters, Reason};
+
+use crate::{snapshot::Snapshot, time::Timestamp};
+
+/// What makes one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum KeyKind {
+    /// Source, destination, protocol and ports of the outermost IP layer.
+    #[default]
+    #[value(alias = "5tuple")]
+    Flow,
+    /// Source and destination only.
+    Pair,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    src: IpAddr,
+    dst: IpAddr,
+    transport: (u8, u16, u16),
+    interface: Option<String>,
+}
+
+/// Folds snapshots; order does not matter.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    kind: KeyKind,
+    by_interface: bool,
+    max_rows: usize,
+    rows: HashMap<Key, FlowCounters>,
+    unaccounted: BTreeMap<u8, Amount>,
+    late: Amount,
+    dropped: u64,
+    span: Option<(Timestamp, Timestamp)>,
+}
+
+/// One row of a [`Report`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Source address; an IPv4-mapped IPv6 address on the wire stays IPv6.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Protocol and ports in host order, with [`KeyKind::Flow`].
+    pub transport: Option<(u8, u16, u16)>,
+    /// Name of the interface, where rows are split by it.
+    pub interface: Option<String>,
+    /// Sums over all snapshots, and the times of the first and the last packet.
+    pub counters: FlowCounters,
+}
+
+/// Everything a [`Summary`] saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What makes a row.
+    pub kind: KeyKind,
+    /// Rows are split by interface.
+    pub by_interface: bool,
+    /// All packets: those of the rows and those without a flow.
+    pub total: Amount,
+    /// Packets of the rows.
+    pub ip_packets: u64,
+    /// IP bytes of the rows.
+    pub ip_bytes: u64,
+    /// Packets without a flow by a [`Reason`]'s number; a reason without packets is left out.
+    pub unaccounted: BTreeMap<u8, Amount>,
+    /// By wire bytes, most first; then by source, destination (IPv4 before IPv6, by number), protocol,
+    /// ports and interface.
+    pub rows: Vec<Row>,
+    /// Packets whose timestamp lay before their interval; counted all the same.
+    pub late: Amount,
+    /// Packets lost before they could be counted: in none of the figures above.
+    pub dropped: u64,
+    /// Begin of the first and end of the last interval; `None` without any.
+    pub span: Option<(Timestamp, Timestamp)>,
+}
+
+impl Summary {
+    /// An empty summary without a bound on its rows.
+    #[must_use]
+    pub fn new(kind: KeyKind, by_interface: bool) -> Self {
+        Self {
+            kind,
+            by_interface,
+            max_rows: usize::MAX,
+            rows: HashMap::new(),
+            unaccounted: BTreeMap::new(),
+            late: Amount::default(),
+            dropped: 0,
+            span: None,
+        }
+    }
+
+    /// Holds at most `max_rows` rows; what belongs to further ones is counted as [`Reason::TableFull`].
+    #[must_use]
+    pub const fn with_max_rows(mut self, max_rows: usize) -> Self {
+        self.max_rows = max_rows;
+        self
+    }
+
+    /// Adds one interval.
+    pub fn add(&mut self, snapshot: &Snapshot) {
+        for flow in &snapshot.flows {
+            let key = Key {
+                src: flow.src(),
+                dst: flow.dst(),
+                transport: match self.kind {
+                    KeyKind::Flow => (flow.key.proto, flow.key.sport, flow.key.dport),
+                    KeyKind::Pair => (0, 0, 0),
+                },
+                interface: self.by_interface.then(|| snapshot.interface_name(flow.key.ifindex).into_owned()),
+            };
+            if self.rows.len() < self.max_rows || self.rows.contains_key(&key) {
+                self.rows.entry(key).or_default().add(&flow.counters);
+            } else {
+                let counters = &flow.counters;
+                self.unaccounted
+                    .entry(Reason::TableFull as u8)
+                    .or_default()
+                    .add(&Amount { packets: counters.packets, wire_bytes: counters.wire_bytes });
+            }
+        }
+        for (key, amount) in &snapshot.unaccounted {
+            self.unaccounted.entry(key.reason).or_default().add(amount);
+        }
+        self.late.add(&snapshot.late);
+        self.dropped += snapshot.dropped;
+        let (start, end) = self.span.unwrap_or((snapshot.start, snapshot.end));
+        self.span = Some((start.min(snapshot.start), end.max(snapshot.end)));
+    }
+
+    /// Sorts the rows and sums them up.
+    #[must_use]
+    pub fn finish(self) -> Report {
+        let mut rows: Vec<Row> = self
+            .rows
+            .into_iter()
+            .map(|(key, counters)| Row {
+                src: key.src,
+                dst: key.dst,
+                transport: (self.kind == KeyKind::Flow).then_some(key.transport),
+                interface: key.interface,
+                counters,
+            })
+            .collect();
+        rows.sort_unstable_by(|a, b| sort_key(a).cmp(&sort_key(b)));
+        let mut unaccounted = self.unaccounted;
+        unaccounted.retain(|_, amount| *amount != Amount::default());
+
+        let mut total = Amount::default();
+        let mut ip_bytes = 0;
+        for Row { counters, .. } in &rows {
+            total.add(&Amount { packets: counters.packets, wire_bytes: counters.wire_bytes });
+            ip_bytes += counters.ip_bytes;
+        }
+        let ip_packets = total.packets;
+        for amount in unaccounted.values() {
+            total.add(amount);
+        }
+        Report {
+            kind: self.kind,
+            by_interface: self.by_interface,
+            total,
+            ip_packets,
+            ip_bytes,
+            unaccounted,
+            rows,
+            late: self.late,
+            dropped: self.dropped,
+            span: self.span,
+        }
+    }
+}
+
+type SortKey<'a> = (Reverse<u64>, IpAddr, IpAddr, Option<(u8, u16, u16)>, Option<&'a str>);
+
+fn sort_key(row: &Row) -> SortKey<'_> {
+    (Reverse(row.counters.wire_bytes), row.src, row.dst, row.transport, row.interface.as_deref())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+    use wherefore_common::{FlowKey, UnaccountedKey};
+
+    use super::*;
+    use crate::snapshot::Flow;
+
+    /// Flows over a handful of addresses, ports and interfaces, so that keys meet often.
+    pub(crate) fn snapshots() -> impl Strategy<Value = Vec<Snapshot>> {
+        let flow = (0u8..4, 0u8..4, 0u16..3, 1u32..3, 0u8..3, any::<bool>(), 1u64..1_000_000, any::<u32>())
+            .prop_map(|(src, dst, port, ifindex, direction, six, packets, time)| {
+                let address = |last| {
+                    let mut bytes = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, last];
+                    // The same bytes with family 6 are an IPv4-mapped address on the wire.
+                    if six && last == 1 {
+                        bytes =
+                            [0x20, 1, 0xd, 0xb8, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 1, 2, 3, 4];
+                    }
+                    bytes
+                };
+                let key = FlowKey {
+                    src: address(src),
+                    dst: address(dst),
+                    ifindex,
+                    sport: port,
+                    dport: 443,
+                    proto: if port == 2 { 17 } else { 6 },
+                    family: if six { 6 } else { 4 },
+                    direction,
+                    pad: [0; 5],
+                };
+                let time = u64::from(time);
+                let counters = FlowCounters {
+                    packets,
+                    wire_bytes: packets * 114,
+                    ip_bytes: packets * 100,
+                    first_ns: time,
+                    last_ns: time + 5,
+                };
+                Flow { key, counters, own: false }
+            });
+        let lost = (1u32..3, 0u8..3, 0u8..12, 0u64..50);
+        let snapshot =
+            (proptest::collection::vec(flow, 0..30), proptest::collection::vec(lost, 0..6), 0u64..9)
+                .prop_map(|(mut flows, lost, dropped)| {
+                    flows.sort_by_key(|flow| flow.key);
+                    flows.dedup_by_key(|flow| flow.key);
+                    let mut snapshot = Snapshot {
+                        end: Timestamp(5_000_000_000),
+                        length: std::time::Duration::from_secs(5),
+                        complete: true,
+                        interfaces: [(1, "eth0".to_owned()), (2, "a,\"b".to_owned())].into(),
+                        flows,
+                        dropped,
+                        ..Snapshot::default()
+                    };
+                    for (ifindex, direction, reason, packets) in lost {
+                        let key = UnaccountedKey { ifindex, direction, reason, proto: 0, pad: 0 };
+                        snapshot.add_unaccounted(key, Amount { packets, wire_bytes: packets * 60 });
+                    }
+                    snapshot
+                });
+        proptest::collection::vec(snapshot, 0..5)
+    }
+
+    pub(crate) fn report(snapshots: &[Snapshot], kind: KeyKind, by_interface: bool) -> Report {
+        let mut summary = Summary::new(kind, by_interface);
+        for snapshot in snapshots {
+            summary.add(snapshot);
+        }
+        summary.finish()
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_whatever_makes_a_row(
+            snapshots in snapshots(), by_interface: bool, max_rows in 0usize..40,
+        ) {
+            let mut all = Amount::default();
+            snapshots.iter().for_each(|snapshot| all.add(&snapshot.total()));
+            for kind in [KeyKind::Flow, KeyKind::Pair] {
+                let mut summary = Summary::new(kind, by_interface).with_max_rows(max_rows);
+                snapshots.iter().for_each(|snapshot| summary.add(snapshot));
+                let report = summary.finish();
+                prop_assert_eq!(report.total, all);
+                prop_assert!(report.rows.len() <= max_rows);
+                let rows: u64 = report.rows.iter().map(|row| row.counters.packets).sum();
+                let lost: u64 = report.unaccounted.values().map(|amount| amount.packets).sum();
+                prop_assert_eq!(rows + lost, report.total.packets);
+                prop_assert_eq!(rows, report.ip_packets);
+                prop_assert!(report.unaccounted.values().all(|amount| amount.packets > 0));
+            }
+        }
+
+        #[test]
+        fn the_order_of_snapshots_and_flows_does_not_matter(mut snapshots in snapshots(), by_interface: bool) {
+            let forwards = report(&snapshots, KeyKind::Flow, by_interface);
+            snapshots.reverse();
+            snapshots.iter_mut().for_each(|snapshot| snapshot.flows.reverse());
+            prop_assert_eq!(&report(&snapshots, KeyKind::Flow, by_interface), &forwards);
+            for pair in forwards.rows.windows(2) {
+                prop_assert!(sort_key(&pair[0]) < sort_key(&pair[1]), "each key once, in order");
+            }
+        }
+
+        #[test]
+        fn pairs_are_the_sums_of_their_flows(snapshots in snapshots()) {
+            let flows = report(&snapshots, KeyKind::Flow, false);
+            let pairs = report(&snapshots, KeyKind::Pair, false);
+            prop_assert_eq!((pairs.total, pairs.ip_bytes), (flows.total, flows.ip_bytes));
+            for pair in &pairs.rows {
+                let bytes: u64 = flows.rows.iter()
+                    .filter(|flow| (flow.src, flow.dst) == (pair.src, pair.dst))
+                    .map(|flow| flow.counters.ip_bytes).sum();
+                prop_assert_eq!(bytes, pair.counters.ip_bytes);
+            }
+        }
+    }
+}

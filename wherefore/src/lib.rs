@@ -8,6 +8,7 @@ pub mod alert;
 pub mod backend;
 pub mod config;
 pub mod detect;
+pub mod enrich;
 pub mod filter;
 pub mod finding;
 pub mod judge;

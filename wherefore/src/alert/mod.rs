@@ -7,7 +7,7 @@ use crate::finding::Finding;
 
 pub mod json;
 mod lifecycle;
-mod text;
+pub(crate) mod text;
 
 pub use lifecycle::Lifecycle;
 

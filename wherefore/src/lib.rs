@@ -9,6 +9,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod detect;
+pub mod enrich;
 pub mod filter;
 pub mod finding;
 pub mod judge;

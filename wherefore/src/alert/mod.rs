@@ -1,6 +1,15 @@
-//! What is told to people.
+//! What is told to people: the alert, its [life cycle](Lifecycle), its [words](text) and its
+//! [JSON form](json). Pure: the time is an argument.
+
+use std::time::Duration;
 
 use crate::finding::Finding;
+
+pub mod json;
+mod lifecycle;
+pub(crate) mod text;
+
+pub use lifecycle::Lifecycle;
 
 /// One alert.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,11 +22,90 @@ pub struct Alert {
     pub suppressed: u64,
 }
 
+impl Alert {
+    /// One sentence that says it all:
+    /// `192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), usually 12 to 40 MB`.
+    ///
+    /// Volumes are rounded for reading, in decimal units; [`Self::to_json`] has the exact numbers.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        text::sentence(&self.finding)
+    }
+
+    /// Several lines for a terminal: the sentence with time and place, then its evidence. No colour, no
+    /// control character but the line feeds, none at the end.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        text::lines(self)
+    }
+
+    /// One line of JSON without its line feed, as in `wherefore_anomalies.log`; [`json::Record`] lists
+    /// the fields.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json::line(self)
+    }
+}
+
 /// Settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// A key that keeps firing is told once per this time.
-    pub cooldown: std::time::Duration,
+    pub cooldown: Duration,
     /// Most keys whose cooldown is remembered.
     pub max_keys: usize,
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    //! Alerts for the tests of this crate.
+
+    use std::time::Duration;
+
+    use wherefore_common::Direction;
+
+    use super::Alert;
+    use crate::{
+        detect::{Evaluation, Part},
+        finding::{Finding, Usual},
+        series::{SeriesKey, Transport, Unit},
+        time::Timestamp,
+    };
+
+    /// 4.1 GB from 192.0.2.7 to 198.51.100.9 in 5 s.
+    pub fn burst() -> Alert {
+        Alert {
+            host: "web1".into(),
+            finding: Finding {
+                time: Timestamp(1_700_000_005_000_000_000),
+                interval: Duration::from_secs(5),
+                series: SeriesKey {
+                    src: "192.0.2.7".parse().unwrap(),
+                    dst: "198.51.100.9".parse().unwrap(),
+                    transport: None,
+                },
+                interface: "eth0".into(),
+                direction: Direction::Egress,
+                bytes: 4_100_000_000.0,
+                unit: Unit::Ip,
+                usual: Usual { low: 12e6, median: 20e6, high: 40e6 },
+                evaluation: Evaluation {
+                    probability: 0.93,
+                    parts: vec![
+                        Part { method: "magnitude", value: 1.0, weight: 0.5 },
+                        Part { method: "ks", value: 0.86, weight: 0.5 },
+                    ],
+                },
+                history: vec![12e6, 20e6, 40e6, 4_100_000_000.0],
+            },
+            suppressed: 0,
+        }
+    }
+
+    /// The same of one TCP connection.
+    pub fn connection() -> Alert {
+        let mut alert = burst();
+        alert.finding.series.transport = Some(Transport { proto: 6, sport: 443, dport: 51234 });
+        alert
+    }
 }

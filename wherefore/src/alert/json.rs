@@ -1,0 +1,192 @@
+//! An alert as one line of JSON.
+
+use serde::{Serialize, Serializer, ser::SerializeSeq};
+
+use super::Alert;
+use crate::{
+    detect::Part,
+    series::{SeriesKey, Unit},
+    time::Timestamp,
+};
+
+/// The fields of a line, in this order. `time`, `level`, `msg`, `flow`, `vector` and
+/// `anomaly_probability` have the original's names and meaning, so that what reads its anomaly log goes
+/// on working; the packet headers it logged beside them are gone, as they described one packet, not the
+/// interval.
+#[derive(Debug, Serialize)]
+pub struct Record<'a> {
+    /// End of the interval, RFC 3339 in UTC.
+    time: Timestamp,
+    /// Always `warning`.
+    level: &'static str,
+    /// Always `Anomaly detected`.
+    msg: &'static str,
+    /// The alert in one sentence.
+    summary: String,
+    /// Host that saw it.
+    host: &'a str,
+    /// Interface that carried most of it.
+    interface: &'a str,
+    /// `ingress`, `egress` or `unknown`.
+    direction: &'static str,
+    /// Sender.
+    src: std::net::IpAddr,
+    /// Receiver.
+    dst: std::net::IpAddr,
+    /// IP protocol number; this and the ports at level flow only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proto: Option<u8>,
+    /// Source port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sport: Option<u16>,
+    /// Destination port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dport: Option<u16>,
+    /// Bytes of the interval, normalised to `interval_seconds`.
+    bytes: Number,
+    /// Which bytes: `ip` or `wire`.
+    unit: Unit,
+    /// Length of an interval.
+    interval_seconds: Number,
+    /// Bytes per second.
+    rate: Number,
+    /// Tenth percentile, median and ninetieth percentile of the earlier intervals' bytes.
+    usual: Usual,
+    /// 0 to 1.
+    probability: Number,
+    /// What each method said: `{method, value, weight}`.
+    methods: &'a [Part],
+    /// Bytes of the intervals remembered, oldest first, this one last.
+    history: Numbers<'a>,
+    /// Alerts of the same key held back since it was last told.
+    suppressed: u64,
+    /// Source and destination, each right-aligned to 14, as the original wrote them.
+    flow: String,
+    /// `history` by its old name.
+    vector: Numbers<'a>,
+    /// `probability` by its old name.
+    anomaly_probability: Number,
+}
+
+#[derive(Debug, Serialize)]
+struct Usual {
+    low: Number,
+    median: Number,
+    high: Number,
+}
+
+/// Whole numbers without `.0`, as counters are; what is no number as `null`.
+#[derive(Clone, Copy, Debug)]
+struct Number(f64);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // 2^53: up to here a double holds every whole number.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        if self.0.fract() == 0.0 && self.0.abs() <= EXACT {
+            #[expect(clippy::cast_possible_truncation, reason = "whole and within ±2^53, just checked")]
+            serializer.serialize_i64(self.0 as i64)
+        } else {
+            serializer.serialize_f64(self.0)
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Numbers<'a>(&'a [f64]);
+
+impl Serialize for Numbers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(Some(self.0.len()))?;
+        for value in self.0 {
+            seq.serialize_element(&Number(*value))?;
+        }
+        seq.end()
+    }
+}
+
+impl<'a> Record<'a> {
+    /// The record of `alert`.
+    #[must_use]
+    pub fn new(alert: &'a Alert) -> Self {
+        let finding = &alert.finding;
+        let SeriesKey { src, dst, transport } = finding.series;
+        Self {
+            time: finding.time,
+            level: "warning",
+            msg: "Anomaly detected",
+            summary: alert.sentence(),
+            host: &alert.host,
+            interface: &finding.interface,
+            direction: finding.direction.name(),
+            src,
+            dst,
+            proto: transport.map(|transport| transport.proto),
+            sport: transport.map(|transport| transport.sport),
+            dport: transport.map(|transport| transport.dport),
+            bytes: Number(finding.bytes),
+            unit: finding.unit,
+            interval_seconds: Number(finding.interval.as_secs_f64()),
+            rate: Number(finding.rate()),
+            usual: Usual {
+                low: Number(finding.usual.low),
+                median: Number(finding.usual.median),
+                high: Number(finding.usual.high),
+            },
+            probability: Number(finding.evaluation.probability),
+            methods: &finding.evaluation.parts,
+            history: Numbers(&finding.history),
+            suppressed: alert.suppressed,
+            flow: format!("{:>14} -> {:>14}", src.to_string(), dst.to_string()),
+            vector: Numbers(&finding.history),
+            anomaly_probability: Number(finding.evaluation.probability),
+        }
+    }
+}
+
+pub(super) fn line(alert: &Alert) -> String {
+    serde_json::to_string(&Record::new(alert))
+        .unwrap_or_else(|error| serde_json::json!({ "level": "error", "msg": error.to_string() }).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::alert::samples;
+
+    #[test]
+    fn the_line_of_a_pair_word_for_word() {
+        assert_eq!(
+            samples::burst().to_json(),
+            concat!(
+                r#"{"time":"2023-11-14T22:13:25.000000000Z","level":"warning","msg":"Anomaly detected","#,
+                r#""summary":"192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), usually 12 to 40 MB","#,
+                r#""host":"web1","interface":"eth0","direction":"egress","src":"192.0.2.7","#,
+                r#""dst":"198.51.100.9","bytes":4100000000,"unit":"ip","interval_seconds":5,"rate":820000000,"#,
+                r#""usual":{"low":12000000,"median":20000000,"high":40000000},"probability":0.93,"#,
+                r#""methods":[{"method":"magnitude","value":1.0,"weight":0.5},"#,
+                r#"{"method":"ks","value":0.86,"weight":0.5}],"#,
+                r#""history":[12000000,20000000,40000000,4100000000],"suppressed":0,"#,
+                r#""flow":"     192.0.2.7 ->   198.51.100.9","vector":[12000000,20000000,40000000,4100000000],"#,
+                r#""anomaly_probability":0.93}"#
+            )
+        );
+    }
+
+    #[test]
+    fn ports_at_level_flow_and_null_for_what_is_no_number() {
+        let mut alert = samples::connection();
+        alert.host = "we\"b\n1".into();
+        alert.finding.evaluation.probability = f64::NAN;
+        alert.finding.history.push(0.25);
+        let line = alert.to_json();
+        assert!(!line.contains('\n'));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&value["proto"], &value["sport"], &value["dport"]),
+            (&6.into(), &443.into(), &51234.into())
+        );
+        assert_eq!(value["host"], "we\"b\n1");
+        assert!(value["probability"].is_null());
+        assert_eq!(value["history"][4], 0.25);
+    }
+}

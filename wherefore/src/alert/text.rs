@@ -1,0 +1,237 @@
+//! An alert in words.
+
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
+
+use wherefore_common::Direction;
+
+use super::Alert;
+use crate::{finding::Finding, series::Unit};
+
+/// Most values of the history shown in [`lines`].
+const SHOWN: usize = 12;
+
+pub(super) fn sentence(finding: &Finding) -> String {
+    let mut text = format!(
+        "{} sent {} to {} in {} ({}/s)",
+        source(finding),
+        bytes(finding.bytes),
+        destination(finding),
+        duration(finding.interval),
+        bytes(finding.rate()),
+    );
+    if let Some(transport) = finding.series.transport {
+        let _ = write!(text, " over {}", protocol(transport.proto));
+    }
+    // The judged interval itself is no part of what is usual.
+    if finding.history.len() > 1 {
+        let _ = write!(text, ", usually {}", range(finding.usual.low, finding.usual.high));
+    } else {
+        text.push_str(", never seen before");
+    }
+    text
+}
+
+pub(super) fn lines(alert: &Alert) -> String {
+    let finding = &alert.finding;
+    let mut text =
+        format!("{} {} {}: {}", seconds(finding), printable(&alert.host), place(finding), sentence(finding));
+    let _ = write!(text, "\n  probability {:.3}", finding.evaluation.probability);
+    for (i, part) in finding.evaluation.parts.iter().enumerate() {
+        let _ = write!(text, "{}{part}", if i == 0 { " = " } else { ", " });
+    }
+    let shown = &finding.history[finding.history.len().saturating_sub(SHOWN)..];
+    let _ = write!(
+        text,
+        "\n  last {} of {} intervals ({}):",
+        shown.len(),
+        finding.history.len(),
+        unit(finding.unit)
+    );
+    for value in shown {
+        let _ = write!(text, " {}", bytes(*value));
+    }
+    if alert.suppressed > 0 {
+        let _ = write!(text, "\n  held back since it was last told: {}", alert.suppressed);
+    }
+    text
+}
+
+/// `192.0.2.7`, at level flow with its port.
+pub(crate) fn source(finding: &Finding) -> String {
+    endpoint(finding.series.src, finding.series.transport.map(|transport| transport.sport))
+}
+
+/// As [`source`].
+pub(crate) fn destination(finding: &Finding) -> String {
+    endpoint(finding.series.dst, finding.series.transport.map(|transport| transport.dport))
+}
+
+/// `eth0 egress`, or the interface alone where the direction is not known.
+pub(crate) fn place(finding: &Finding) -> String {
+    let interface = printable(&finding.interface);
+    match finding.direction {
+        Direction::Unknown => interface,
+        direction => format!("{interface} {}", direction.name()),
+    }
+}
+
+/// The time to the second, as in the original's logs.
+pub(crate) fn seconds(finding: &Finding) -> String {
+    let full = finding.time.to_string();
+    match full.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => full,
+    }
+}
+
+pub(crate) const fn unit(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Ip => "IP bytes",
+        Unit::Wire => "wire bytes",
+    }
+}
+
+fn endpoint(address: IpAddr, port: Option<u16>) -> String {
+    match (address, port) {
+        (address, None) => address.to_string(),
+        (IpAddr::V4(address), Some(port)) => format!("{address}:{port}"),
+        (IpAddr::V6(address), Some(port)) => format!("[{address}]:{port}"),
+    }
+}
+
+/// The common ones by name, the rest by number (IANA protocol numbers).
+pub(crate) fn protocol(number: u8) -> String {
+    match number {
+        1 => "ICMP".into(),
+        6 => "TCP".into(),
+        17 => "UDP".into(),
+        47 => "GRE".into(),
+        50 => "ESP".into(),
+        58 => "ICMPv6".into(),
+        132 => "SCTP".into(),
+        number => format!("IP protocol {number}"),
+    }
+}
+
+/// `12 to 40 MB`, `900 kB to 1.2 MB`, `12 MB`, `nothing`.
+pub(crate) fn range(low: f64, high: f64) -> String {
+    let ((low, low_unit), (high, high_unit)) = (scaled(low), scaled(high));
+    if high == "0" {
+        "nothing".into()
+    } else if low == high && low_unit == high_unit {
+        format!("{high} {high_unit}")
+    } else if low_unit == high_unit || low == "0" {
+        format!("{low} to {high} {high_unit}")
+    } else {
+        format!("{low} {low_unit} to {high} {high_unit}")
+    }
+}
+
+/// `4.1 GB`: decimal units, two digits below ten and whole numbers above.
+pub(crate) fn bytes(value: f64) -> String {
+    let (number, unit) = scaled(value);
+    format!("{number} {unit}")
+}
+
+fn scaled(value: f64) -> (String, &'static str) {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut value = value;
+    let mut unit = 0;
+    // 999.5 would round to 1000 of the smaller unit.
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let number = if unit == 0 || value >= 9.95 { format!("{value:.0}") } else { format!("{value:.1}") };
+    (number.strip_suffix(".0").map_or_else(|| number.clone(), str::to_owned), UNITS[unit])
+}
+
+/// `5 s`, `1.5 s`, `500 ms`, `2 min`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    if seconds == 0 && duration.subsec_nanos() > 0 {
+        format!("{} ms", duration.as_secs_f64() * 1000.0)
+    } else if millis == 0 && seconds >= 60 && seconds % 60 == 0 {
+        format!("{} min", seconds / 60)
+    } else {
+        format!("{} s", duration.as_secs_f64())
+    }
+}
+
+/// Names come from the system: control characters, which a terminal would obey, are replaced.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{alert::samples, finding::Usual};
+
+    #[test]
+    fn says_who_to_whom_how_much_and_what_is_usual() {
+        assert_eq!(
+            samples::burst().sentence(),
+            "192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), usually 12 to 40 MB"
+        );
+        let mut alert = samples::connection();
+        assert_eq!(
+            alert.sentence(),
+            "192.0.2.7:443 sent 4.1 GB to 198.51.100.9:51234 in 5 s (820 MB/s) over TCP, usually 12 to 40 MB"
+        );
+        alert.finding.series.src = "2001:db8::7".parse().unwrap();
+        alert.finding.usual = Usual::default();
+        assert_eq!(
+            alert.sentence(),
+            "[2001:db8::7]:443 sent 4.1 GB to 198.51.100.9:51234 in 5 s (820 MB/s) over TCP, usually nothing"
+        );
+        alert.finding.history = vec![4.1e9];
+        assert!(alert.sentence().ends_with("never seen before"), "{}", alert.sentence());
+    }
+
+    #[test]
+    fn lines_hold_the_evidence_and_no_control_characters() {
+        let mut alert = samples::burst();
+        alert.suppressed = 3;
+        alert.finding.interface = "eth0\u{1b}[2J".into();
+        assert_eq!(
+            alert.to_text(),
+            "2023-11-14T22:13:25Z web1 eth0\u{fffd}[2J egress: 192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s \
+             (820 MB/s), usually 12 to 40 MB\n  \
+             probability 0.930 = magnitude 1.000 (weight 0.5), ks 0.860 (weight 0.5)\n  \
+             last 4 of 4 intervals (IP bytes): 12 MB 20 MB 40 MB 4.1 GB\n  \
+             held back since it was last told: 3"
+        );
+    }
+
+    #[test]
+    fn volumes_are_decimal_and_never_round_to_a_thousand() {
+        let cases = [
+            (0.0, "0 B"),
+            (1.0, "1 B"),
+            (999.0, "999 B"),
+            (999.6, "1 kB"),
+            (1_234.0, "1.2 kB"),
+            (9_960.0, "10 kB"),
+            (12_600.0, "13 kB"),
+            (999_700.0, "1 MB"),
+            (4_100_000_000.0, "4.1 GB"),
+            (1e21, "1000 EB"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(bytes(value), text, "{value}");
+        }
+        assert_eq!(range(900e3, 1.2e6), "900 kB to 1.2 MB");
+        assert_eq!(range(0.0, 40e6), "0 to 40 MB");
+        assert_eq!(range(40e6, 40.1e6), "40 MB");
+        assert_eq!(range(0.0, 0.0), "nothing");
+    }
+
+    #[test]
+    fn durations_read_as_asked_for() {
+        let cases = [(5000, "5 s"), (500, "500 ms"), (1500, "1.5 s"), (60_000, "1 min"), (90_000, "90 s")];
+        for (millis, text) in cases {
+            assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
+    }
+}

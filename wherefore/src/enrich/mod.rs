@@ -1,0 +1,3 @@
+//! What a snapshot's flows are told about themselves before anyone judges them.
+
+pub mod own;

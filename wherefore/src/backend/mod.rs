@@ -1,5 +1,9 @@
 //! Where counts come from: the kernel's tables, libpcap, or capture files.
 
+pub mod counter;
+pub mod interfaces;
+pub mod pcap_live;
+
 use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::snapshot::Snapshot;

@@ -3,11 +3,16 @@
 //! Everything comes from the network namespace of the calling thread: getifaddrs(3), ioctl(2) and
 //! `/proc/thread-self/net`. Not from `/sys/class/net`, which shows the namespace it was mounted in.
 
-use std::{collections::BTreeMap, fs, io, net::IpAddr, os::fd::AsRawFd};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::IpAddr,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
 use nix::{
     ifaddrs::getifaddrs,
-    net::if_::InterfaceFlags,
+    net::if_::{InterfaceFlags, if_nametoindex},
     sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, socket},
 };
 
@@ -88,25 +93,27 @@ pub fn list() -> Result<Vec<Interface>, Error> {
     };
     let mut found: BTreeMap<String, Interface> = BTreeMap::new();
     let mut addresses: Vec<(String, (IpAddr, u8))> = Vec::new();
+    let control = control()?;
     for entry in getifaddrs().map_err(failed)? {
-        let Some(address) = entry.address else { continue };
-        if let Some(link) = address.as_link_addr() {
+        // An address label (`eth0:1`) is still an address of eth0.
+        let name = entry.interface_name.split(':').next().unwrap_or_default();
+        if let Some(ip) = entry.address.as_ref().and_then(ip_address) {
+            let prefix = entry.netmask.as_ref().and_then(ip_address).map_or(0, prefix_length);
+            addresses.push((name.to_owned(), (ip, prefix)));
+        } else if let Ok(index) = if_nametoindex(name) {
+            // A device without a link-layer address (tun) has an entry without an address here, so its
+            // number and type are asked for. One that is gone by now is left out.
             let interface = Interface {
-                index: u32::try_from(link.ifindex()).unwrap_or_default(),
+                index,
+                name: name.to_owned(),
                 up: entry.flags.contains(InterfaceFlags::IFF_UP),
                 loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
-                link: LinkKind::from_arphrd(link.hatype()),
+                link: hardware_type(&control, name).map_or(LinkKind::Other(u16::MAX), LinkKind::from_arphrd),
                 addresses: Vec::new(),
-                mtu: None,
+                mtu: mtu(&control, name).ok(),
                 default_route: false,
-                name: entry.interface_name,
             };
             found.insert(interface.name.clone(), interface);
-        } else if let Some(ip) = ip_address(&address) {
-            let prefix = entry.netmask.as_ref().and_then(ip_address).map_or(0, prefix_length);
-            // An address label (`eth0:1`) is still an address of eth0.
-            let name = entry.interface_name.split(':').next().unwrap_or_default().to_owned();
-            addresses.push((name, (ip, prefix)));
         }
     }
     for (name, address) in addresses {
@@ -117,7 +124,6 @@ pub fn list() -> Result<Vec<Interface>, Error> {
     let routed = default_route_interfaces();
     let mut interfaces: Vec<Interface> = found.into_values().collect();
     for interface in &mut interfaces {
-        interface.mtu = mtu(&interface.name).ok();
         interface.default_route = routed.contains(&interface.name);
     }
     interfaces.sort_by_key(|interface| interface.index);
@@ -175,22 +181,42 @@ fn prefix_length(mask: IpAddr) -> u8 {
     ones as u8
 }
 
-fn mtu(name: &str) -> io::Result<u32> {
-    let control = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+/// A socket to ask about interfaces with.
+fn control() -> Result<OwnedFd, Error> {
+    socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .or_else(|_| socket(AddressFamily::Inet6, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None))
+        .map_err(|errno| Error::System {
+            action: "asking for the network interfaces".into(),
+            reason: errno.to_string(),
+        })
+}
+
+fn mtu(control: &OwnedFd, name: &str) -> io::Result<u32> {
+    let answer = ask(control, name, libc::SIOCGIFMTU as _)?;
+    // SAFETY: SIOCGIFMTU succeeded, so this is the member it wrote; any bytes are an integer.
+    u32::try_from(unsafe { answer.ifr_ifru.ifru_mtu }).map_err(io::Error::other)
+}
+
+fn hardware_type(control: &OwnedFd, name: &str) -> io::Result<u16> {
+    let answer = ask(control, name, libc::SIOCGIFHWADDR as _)?;
+    // SAFETY: SIOCGIFHWADDR succeeded, so this is the member it wrote; any bytes are integers.
+    Ok(unsafe { answer.ifr_ifru.ifru_hwaddr.sa_family })
+}
+
+/// Asks the kernel about one interface: a request of netdevice(7) that fills in an `ifreq`.
+fn ask(control: &OwnedFd, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
     // SAFETY: ifreq is integers, byte arrays and a union of such; all zeros are valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last byte stays 0.
-    let room = request.ifr_name.len() - 1;
-    for (to, from) in request.ifr_name[..room].iter_mut().zip(name.bytes()) {
+    let room = ifreq.ifr_name.len() - 1;
+    for (to, from) in ifreq.ifr_name[..room].iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
-    // SAFETY: SIOCGIFMTU reads ifr_name and writes ifru_mtu of the ifreq it is given, which outlives the call.
-    if unsafe { libc::ioctl(control.as_raw_fd(), libc::SIOCGIFMTU as _, &raw mut request) } < 0 {
+    // SAFETY: the requests of this file read ifr_name and write within the ifreq, which outlives the call.
+    if unsafe { libc::ioctl(control.as_raw_fd(), request, &raw mut ifreq) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: SIOCGIFMTU succeeded, so this is the member it wrote.
-    let value = unsafe { request.ifr_ifru.ifru_mtu };
-    u32::try_from(value).map_err(io::Error::other)
+    Ok(ifreq)
 }
 
 /// Names of the interfaces with default routes in the main tables. A host without one of the files (IPv6

@@ -2,6 +2,9 @@
 
 pub mod interfaces;
 pub mod probe;
+pub mod counter;
+pub mod interfaces;
+pub mod pcap_live;
 
 use std::{fmt, path::PathBuf, time::Duration};
 

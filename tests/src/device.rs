@@ -1,0 +1,125 @@
+//! Network devices: their own counters, addresses and offloads.
+
+use std::{fs, io, os::fd::AsRawFd};
+
+use nix::{
+    ifaddrs::getifaddrs,
+    sys::socket::{AddressFamily, LinkAddr, SockFlag, SockType, socket},
+};
+
+use crate::netns::Netns;
+
+/// A device's own counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received, link header included.
+    pub rx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes sent, link header included.
+    pub tx_bytes: u64,
+}
+
+impl Counters {
+    /// What was added since `earlier`.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets - earlier.rx_packets,
+            rx_bytes: self.rx_bytes - earlier.rx_bytes,
+            tx_packets: self.tx_packets - earlier.tx_packets,
+            tx_bytes: self.tx_bytes - earlier.tx_bytes,
+        }
+    }
+}
+
+/// The counters of a device, from `/proc/net/dev` of the namespace.
+///
+/// # Panics
+/// When there is no such device.
+#[must_use]
+pub fn counters(netns: &Netns, device: &str) -> Counters {
+    let text = netns
+        .run(|| fs::read_to_string("/proc/thread-self/net/dev"))
+        .unwrap_or_else(|error| panic!("/proc/net/dev: {error}"));
+    let numbers: Vec<u64> = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.trim() == device)
+        .map(|(_, rest)| rest.split_whitespace().filter_map(|number| number.parse().ok()).collect())
+        .unwrap_or_else(|| panic!("no device {device} in:\n{text}"));
+    // Bytes and packets lead the eight receive columns and the eight transmit columns.
+    Counters { rx_bytes: numbers[0], rx_packets: numbers[1], tx_bytes: numbers[8], tx_packets: numbers[9] }
+}
+
+/// The device's link-layer address, for `sendto` on a packet socket. To be called inside the namespace.
+///
+/// # Panics
+/// When there is no such device.
+#[must_use]
+pub fn link_address(device: &str) -> LinkAddr {
+    getifaddrs()
+        .unwrap_or_else(|error| panic!("getifaddrs: {error}"))
+        .filter(|entry| entry.interface_name == device)
+        .find_map(|entry| entry.address?.as_link_addr().copied())
+        .unwrap_or_else(|| panic!("no device {device}"))
+}
+
+/// The device's Ethernet address.
+///
+/// # Panics
+/// When there is no such device, or it has none.
+#[must_use]
+pub fn mac(netns: &Netns, device: &str) -> [u8; 6] {
+    netns.run(|| link_address(device).addr()).unwrap_or_else(|| panic!("{device} has no Ethernet address"))
+}
+
+/// The device's index in its namespace.
+///
+/// # Panics
+/// When there is no such device.
+#[must_use]
+pub fn index(netns: &Netns, device: &str) -> u32 {
+    netns.run(|| link_address(device).ifindex()) as u32
+}
+
+/// Commands of `linux/ethtool.h`: set scatter-gather stays; TCP segmentation, generic segmentation, generic
+/// receive offload go.
+const OFFLOADS: [(u32, &str); 3] = [(0x1f, "tso"), (0x24, "gso"), (0x2c, "gro")];
+
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+/// Switches segmentation and receive offloads of a device off, as `ethtool -K DEVICE tso off gso off gro
+/// off` does.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn offloads_off(netns: &Netns, device: &str) {
+    for (command, name) in OFFLOADS {
+        netns
+            .run(|| ethtool(device, EthtoolValue { command, data: 0 }))
+            .unwrap_or_else(|error| panic!("{device}: {name} off: {error}"));
+    }
+}
+
+fn ethtool(device: &str, mut value: EthtoolValue) -> io::Result<()> {
+    let control = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: ifreq is integers, byte arrays and a union of such; all zeros are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name[..room].iter_mut().zip(device.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: SIOCETHTOOL with these commands reads one ethtool_value by ifr_data; both outlive the call.
+    if unsafe { libc::ioctl(control.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Traffic of which every packet and byte is known beforehand.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd,
+    thread,
+};
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket};
+use wherefore_common::Direction;
+
+use crate::{
+    PATIENCE,
+    device::link_address,
+    frame::{Frame, UDP},
+    netns::Netns,
+    tally::{Count, Key},
+};
+
+/// UDP packets of one flow, all of one size.
+#[derive(Clone, Copy, Debug)]
+pub struct Udp {
+    /// Source, an address the sender has.
+    pub src: SocketAddr,
+    /// Destination, an address the receiver has.
+    pub dst: SocketAddr,
+    /// How many.
+    pub packets: u64,
+    /// Bytes of UDP payload in each.
+    pub payload: usize,
+}
+
+impl Udp {
+    /// Sends them, each one received before the next is sent, so that none is lost for want of room.
+    ///
+    /// # Panics
+    /// When an address cannot be bound, or a packet does not arrive.
+    pub fn send(&self, sender: &Netns, receiver: &Netns) {
+        let bound = |address: SocketAddr| {
+            move || UdpSocket::bind(address).unwrap_or_else(|error| panic!("binding {address}: {error}"))
+        };
+        let to = receiver.run(bound(self.dst));
+        let from = sender.run(bound(self.src));
+        to.set_read_timeout(Some(PATIENCE)).unwrap_or_else(|error| panic!("{error}"));
+        let data = vec![0xa5; self.payload];
+        let mut room = vec![0; self.payload + 1];
+        for _ in 0..self.packets {
+            from.send_to(&data, self.dst).unwrap_or_else(|error| panic!("sending to {}: {error}", self.dst));
+            let received =
+                to.recv(&mut room).unwrap_or_else(|error| panic!("receiving {}: {error}", self.dst));
+            assert_eq!(received, self.payload);
+        }
+    }
+
+    /// The flow when it goes this way.
+    #[must_use]
+    pub const fn key(&self, direction: Direction) -> Key {
+        let (src, dst) = (self.src.ip(), self.dst.ip());
+        Key { src, dst, sport: self.src.port(), dport: self.dst.port(), proto: UDP, direction }
+    }
+
+    /// What all of them add to the flow, over Ethernet.
+    #[must_use]
+    pub const fn count(&self) -> Count {
+        let header = if self.dst.is_ipv4() { 20 } else { 40 };
+        let ip = header + 8 + self.payload as u64;
+        Count { packets: self.packets, wire_bytes: self.packets * (14 + ip), ip_bytes: self.packets * ip }
+    }
+}
+
+/// A TCP connection from `client` to `dst`, an address that `server` has, which carries `upload` bytes there
+/// and `download` bytes back, and is closed by both. Returns the client's address.
+///
+/// # Panics
+/// When the connection fails or bytes are missing.
+#[must_use]
+pub fn tcp(client: &Netns, server: &Netns, dst: SocketAddr, upload: usize, download: usize) -> SocketAddr {
+    let listener =
+        server.run(|| TcpListener::bind(dst)).unwrap_or_else(|error| panic!("binding {dst}: {error}"));
+    let dst = listener.local_addr().unwrap_or_else(|error| panic!("{error}"));
+    let talk = |stream: &mut TcpStream, send: usize, receive: usize| {
+        let writer = stream.try_clone();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut writer = writer.unwrap_or_else(|error| panic!("{error}"));
+                writer.write_all(&vec![0x42; send]).unwrap_or_else(|error| panic!("sending: {error}"));
+                writer.shutdown(Shutdown::Write).unwrap_or_else(|error| panic!("closing: {error}"));
+            });
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).unwrap_or_else(|error| panic!("receiving: {error}"));
+            assert_eq!(received.len(), receive);
+        });
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap_or_else(|error| panic!("accepting: {error}"));
+            talk(&mut stream, download, upload);
+        });
+        let mut stream = client
+            .run(|| TcpStream::connect_timeout(&dst, PATIENCE))
+            .unwrap_or_else(|error| panic!("connecting to {dst}: {error}"));
+        let address = stream.local_addr().unwrap_or_else(|error| panic!("{error}"));
+        talk(&mut stream, upload, download);
+        address
+    })
+}
+
+/// Sends frames as they are from a device.
+///
+/// # Panics
+/// When one is refused.
+pub fn send_frames(netns: &Netns, device: &str, frames: &[Frame]) {
+    netns.run(|| {
+        let address = link_address(device);
+        let packets = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
+            .unwrap_or_else(|error| panic!("packet socket: {error}"));
+        for frame in frames {
+            let sent = sendto(packets.as_raw_fd(), &frame.bytes, &address, MsgFlags::empty());
+            assert_eq!(sent, Ok(frame.bytes.len()), "{frame:?}");
+        }
+    });
+}

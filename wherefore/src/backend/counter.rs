@@ -1,0 +1,105 @@
+//! Flows counted in user space.
+
+use std::collections::{BTreeMap, HashMap};
+
+use wherefore_common::{
+    Amount, Direction, FlowCounters, FlowKey, Reason, UnaccountedKey,
+    parse::{self, Parsed, Slice},
+};
+
+use crate::{snapshot::Flow, time::Timestamp};
+
+/// Counts frames into flows, at most as many as there is room for.
+#[derive(Debug, Default)]
+pub struct Counter {
+    room: Option<u32>,
+    flows: HashMap<FlowKey, FlowCounters>,
+    unaccounted: BTreeMap<UnaccountedKey, Amount>,
+}
+
+/// What a [`Counter`] counted since it was last taken.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// The flows, in no particular order.
+    pub flows: Vec<Flow>,
+    /// Packets without a flow.
+    pub unaccounted: BTreeMap<UnaccountedKey, Amount>,
+}
+
+impl Counter {
+    /// A counter with room for `table_size` flows an interval; `None`: as many as there are.
+    #[must_use]
+    pub fn new(table_size: Option<u32>) -> Self {
+        Self { room: table_size, ..Self::default() }
+    }
+
+    /// Counts one frame of `wire_len` bytes, of which `frame` was captured.
+    pub fn count(
+        &mut self,
+        linktype: i32,
+        ifindex: u32,
+        direction: Direction,
+        timestamp: Timestamp,
+        frame: &[u8],
+        wire_len: u32,
+    ) {
+        let (reason, proto) = match parse_frame(linktype, frame) {
+            Ok(parsed) => {
+                let key = FlowKey {
+                    src: parsed.src,
+                    dst: parsed.dst,
+                    ifindex,
+                    sport: parsed.sport,
+                    dport: parsed.dport,
+                    proto: parsed.proto,
+                    family: parsed.family,
+                    direction: direction as u8,
+                    pad: [0; 5],
+                };
+                let counters = FlowCounters {
+                    packets: 1,
+                    wire_bytes: u64::from(wire_len),
+                    ip_bytes: u64::from(parsed.ip_bytes(wire_len)),
+                    first_ns: timestamp.0,
+                    last_ns: timestamp.0,
+                };
+                if let Some(flow) = self.flows.get_mut(&key) {
+                    flow.add(&counters);
+                    return;
+                }
+                if self.room.is_none_or(|room| self.flows.len() < room as usize) {
+                    self.flows.insert(key, counters);
+                    return;
+                }
+                (Reason::TableFull, parsed.proto)
+            }
+            Err(reason) => (reason, 0),
+        };
+        let key = UnaccountedKey { ifindex, direction: direction as u8, reason: reason as u8, proto, pad: 0 };
+        let amount = Amount { packets: 1, wire_bytes: u64::from(wire_len) };
+        self.unaccounted.entry(key).or_default().add(&amount);
+    }
+
+    /// Hands over what was counted, and begins anew.
+    pub fn take(&mut self) -> Counted {
+        let flows = std::mem::take(&mut self.flows);
+        Counted {
+            flows: flows.into_iter().map(|(key, counters)| Flow { key, counters, own: false }).collect(),
+            unaccounted: std::mem::take(&mut self.unaccounted),
+        }
+    }
+}
+
+/// The outermost IP layer of a frame of a libpcap link type.
+fn parse_frame(linktype: i32, frame: &[u8]) -> Result<Parsed, Reason> {
+    match linktype {
+        1 => parse::ethernet(&Slice(frame)),
+        12 | 14 | 101 => parse::ip(&Slice(frame), 0),
+        // Linux cooked: type in the last two bytes of the 16-byte header.
+        113 => match frame.get(14..16) {
+            Some(&[high, low]) => parse::network(&Slice(frame), u16::from_be_bytes([high, low]), 16),
+            _ => Err(Reason::LinkTruncated),
+        },
+        _ => Err(Reason::LinkType),
+    }
+}

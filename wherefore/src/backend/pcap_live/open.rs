@@ -1,0 +1,125 @@
+//! Opening one capture: an interface in one direction.
+
+use std::{
+    os::fd::AsFd,
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    time::Duration,
+};
+
+use caps::{CapSet, Capability};
+use pcap::{Capture, Precision};
+use wherefore_common::Direction;
+
+use super::{HAND_OVER, Handle, Watch, direction};
+use crate::backend::{Error, LiveSettings, interfaces::Interface};
+
+/// Bytes of the ring between kernel and agent, each capture. Room for some 5,000 full frames, or 80 ms of
+/// half a million packets a second at a snap length of 64.
+const RING: i32 = 8 << 20;
+/// The most libpcap takes (`MAXIMUM_SNAPLEN`).
+const MAX_SNAPLEN: u32 = 262_144;
+
+/// Opens a capture that never blocks, restricted to one direction and the expression.
+///
+/// # Errors
+/// As for [`super::start`].
+pub(super) fn open(
+    settings: &LiveSettings,
+    interface: &Interface,
+    way: Direction,
+    reported: &Arc<AtomicBool>,
+) -> Result<Watch, Error> {
+    let name = interface.name.as_str();
+    let failed =
+        |action: &str, error: String| Error::System { action: format!("{action} on {name}"), reason: error };
+    let timeout = settings.read_timeout.clamp(Duration::from_millis(1), HAND_OVER);
+    let mut capture = Capture::from_device(name)
+        .map_err(|error| failed("preparing a capture", error.to_string()))?
+        .snaplen(settings.snaplen.clamp(1, MAX_SNAPLEN) as i32)
+        .promisc(settings.promiscuous)
+        .timeout(timeout.as_millis() as i32)
+        .buffer_size(RING)
+        .precision(Precision::Nano)
+        .open()
+        .and_then(Capture::setnonblock)
+        .map_err(|error| refused(settings, interface, &error.to_string()))?;
+    // Whatever is in the ring by now is sorted by libpcap, what comes later by the kernel.
+    let side = if way == Direction::Egress { pcap::Direction::Out } else { pcap::Direction::In };
+    capture.direction(side).map_err(|error| failed("choosing a direction", error.to_string()))?;
+    if let Some(expression) = &settings.expression {
+        capture
+            .filter(expression, true)
+            .map_err(|error| Error::Expression { expression: expression.clone(), reason: said(error) })?;
+    }
+    if let Err(error) = direction::restrict(&capture, way) {
+        // Still exact: libpcap sorts. Only slower, and drops of the other direction count.
+        tracing::debug!(interface = name, %error, "directions are sorted in user space");
+    }
+    let socket = capture
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| failed("duplicating the capture's socket", error.to_string()))?;
+    Ok(Watch {
+        name: interface.name.clone(),
+        index: interface.index,
+        direction: way,
+        linktype: capture.get_datalink().0,
+        socket,
+        capture: Mutex::new(Handle { capture, drops: 0, gone: false }),
+        reported: Arc::clone(reported),
+    })
+}
+
+/// libpcap's words without the wrapping of the crate.
+fn said(error: pcap::Error) -> String {
+    match error {
+        pcap::Error::PcapError(words) => words,
+        other => other.to_string(),
+    }
+}
+
+/// Why a capture could not be opened, with what to do about it.
+fn refused(settings: &LiveSettings, interface: &Interface, reason: &str) -> Error {
+    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    if !has(Capability::CAP_NET_RAW) {
+        return Error::Permission(permission(settings.promiscuous, &interface.name));
+    }
+    let hint = if interface.up {
+        String::new()
+    } else {
+        format!("; the interface is down: ip link set {} up", interface.name)
+    };
+    Error::System {
+        action: format!("opening a capture on {}", interface.name),
+        reason: format!("{reason}{hint}"),
+    }
+}
+
+fn permission(promiscuous: bool, interface: &str) -> String {
+    let binary = std::env::current_exe()
+        .map_or_else(|_| "wherefore".into(), |path| path.to_string_lossy().into_owned());
+    let (needed, set) = if promiscuous {
+        ("CAP_NET_RAW and CAP_NET_ADMIN (promiscuous mode)", "cap_net_raw,cap_net_admin")
+    } else {
+        ("CAP_NET_RAW", "cap_net_raw")
+    };
+    format!(
+        "capturing on {interface} needs {needed}; run it as root (sudo '{binary}' …), or allow it once: \
+         sudo setcap {set}+ep '{binary}'"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_capabilities_come_with_the_commands_to_run() {
+        let text = permission(false, "eth0");
+        let binary = std::env::current_exe().unwrap().display().to_string();
+        assert!(text.contains("needs CAP_NET_RAW;"), "{text}");
+        assert!(text.contains(&format!("sudo '{binary}'")), "{text}");
+        assert!(text.contains(&format!("sudo setcap cap_net_raw+ep '{binary}'")), "{text}");
+        assert!(permission(true, "eth0").contains("setcap cap_net_raw,cap_net_admin+ep"));
+    }
+}

@@ -4,6 +4,10 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::snapshot::Snapshot;
 
+pub mod counter;
+pub mod link;
+pub mod pcap_file;
+
 /// Counts packets and hands over one [`Snapshot`] per interval.
 ///
 /// A live backend's `poll` ends the open interval at once and returns it; the caller keeps the pace. A

@@ -1,10 +1,11 @@
 //! Where counts come from: the kernel's tables, libpcap, or capture files.
 
-pub mod interfaces;
-pub mod probe;
 pub mod counter;
 pub mod interfaces;
+pub mod link;
+pub mod pcap_file;
 pub mod pcap_live;
+pub mod probe;
 
 use std::{fmt, path::PathBuf, time::Duration};
 

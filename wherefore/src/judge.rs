@@ -34,8 +34,9 @@ impl Thresholds {
     }
 }
 
-/// Silent on calm traffic: steady, noisy, on and off, rare, slowly rising and falling (the tests say how calm).
-/// The tenth recorded interval of a series may alert; of a live run, whose first is not recorded, the eleventh.
+/// Silent on calm traffic: steady, noisy, on and off, rare, slowly rising and falling (the tests say how
+/// calm). The tenth recorded interval of a series may alert; of a live run, whose first is not recorded, the
+/// eleventh.
 impl Default for Thresholds {
     fn default() -> Self {
         Self { probability: 0.9, min_bytes: 100_000, min_history: 10, min_factor: 8.0 }

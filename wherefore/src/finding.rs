@@ -19,7 +19,8 @@ pub struct Finding {
     pub interval: Duration,
     /// Whose traffic.
     pub series: SeriesKey,
-    /// Interface that carried most of it in this interval; of a silent interval, the one that last carried any.
+    /// Interface that carried most of it in this interval; of a silent interval, the one that last carried
+    /// any.
     pub interface: String,
     /// Direction that carried most of it, likewise.
     pub direction: Direction,

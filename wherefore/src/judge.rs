@@ -14,12 +14,15 @@ use crate::{
 pub struct Thresholds {
     /// Probability above this (strictly, as the original) is unusual.
     pub probability: f64,
-    /// Intervals with fewer bytes than this never alert. 0 judges silent intervals too, as the original did.
+    /// Intervals with fewer bytes than this never alert. 0 judges silent intervals too, as the original did,
+    /// except those skipped without a snapshot.
     pub min_bytes: u64,
-    /// Points a series needs, the judged one included, before it may alert; never more than the history holds.
+    /// Points a series needs, the judged one included, before it may alert; never more than the history
+    /// holds.
     pub min_history: usize,
-    /// The judged value must be at least this many times what the series carries when it is busy: the ninetieth
-    /// percentile of the last 32 earlier intervals that had bytes, of which there must be three. 0: no such demand.
+    /// The judged value must be at least this many times what the series carries when it is busy: the
+    /// ninetieth percentile of the last 32 earlier intervals that had bytes, of which there must be three. 0:
+    /// no such demand.
     pub min_factor: f64,
 }
 
@@ -31,8 +34,9 @@ impl Thresholds {
     }
 }
 
-/// Silent on calm traffic: steady, noisy, on and off, rare, slowly rising and falling (see the tests, which say how
-/// calm). The eleventh interval of a series may alert, and the tenth on a live host, whose first is cut short.
+/// Silent on calm traffic: steady, noisy, on and off, rare, slowly rising and falling (the tests say how
+/// calm). The tenth recorded interval of a series may alert; of a live run, whose first is not recorded, the
+/// eleventh.
 impl Default for Thresholds {
     fn default() -> Self {
         Self { probability: 0.9, min_bytes: 100_000, min_history: 10, min_factor: 8.0 }
@@ -68,7 +72,8 @@ impl Judge {
         }
     }
 
-    /// Judges a first interval even if it was cut short, as captures need it; see [`Store::count_first_partial`].
+    /// Judges a first interval even if it was cut short, as captures need it; see
+    /// [`Store::count_first_partial`].
     #[must_use]
     pub fn count_first_partial(mut self) -> Self {
         self.store = self.store.count_first_partial();

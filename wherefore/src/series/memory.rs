@@ -16,8 +16,8 @@ const BUSY_LEAST: usize = 3;
 pub struct Series {
     /// Bytes per interval, oldest first.
     history: Vec<f64>,
-    /// Bytes of the last intervals that had any, oldest first; the newest included. They outlast silences that fill
-    /// the history. Single precision: they are held against a factor.
+    /// Bytes of the last intervals that had any, oldest first; the newest included. They outlast silences
+    /// that fill the history. Single precision: they are held against a factor.
     busy: Vec<f32>,
     /// Intervals since the last one with a byte.
     idle: u64,
@@ -54,8 +54,8 @@ impl Series {
         self.direction = direction;
     }
 
-    /// How much it deserves its place: its largest interval, divided by one more than the silent intervals since it
-    /// last spoke.
+    /// How much it deserves its place: its largest interval, divided by one more than the silent intervals
+    /// since it last spoke.
     pub(super) fn weight(&self) -> f64 {
         let largest = self.history.iter().copied().fold(0.0, f64::max);
         largest / (1.0 + self.idle as f64)
@@ -85,8 +85,8 @@ impl Series {
         self.idle
     }
 
-    /// What a busy interval is like: the ninetieth percentile of the last 32 earlier intervals that had bytes. `None`
-    /// below three of them.
+    /// What a busy interval is like: the ninetieth percentile of the last 32 earlier intervals that had
+    /// bytes. `None` below three of them.
     #[must_use]
     pub fn busy_level(&self) -> Option<f64> {
         let earlier = self.busy.len() - usize::from(self.idle == 0);

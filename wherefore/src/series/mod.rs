@@ -57,8 +57,8 @@ pub struct Settings {
     pub level: Level,
     /// IP bytes or wire bytes.
     pub unit: Unit,
-    /// Most series remembered. Beyond it a new one replaces the lightest if it is heavier, else it is turned away
-    /// and counted; see [`Store`].
+    /// Most series remembered. Beyond it a new one replaces the lightest if it is heavier, else it is turned
+    /// away and counted; see [`Store`].
     pub max_series: usize,
     /// Points kept of each series (`--anom-gv-cap`); 0 counts as 1.
     pub history: usize,
@@ -67,15 +67,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What wherefore's first version did: 30 points whatever its flags said, forgotten on the 61st silent interval.
+    /// What wherefore's first version did: 30 points whatever its flags said, forgotten on the 61st silent
+    /// interval.
     #[must_use]
     pub fn original() -> Self {
         Self { expire_after: 61, ..Self::default() }
     }
 }
 
-/// An hour of silence at 5 s intervals, so that what calls rarely is still known when it calls again. A full store
-/// of 65,536 takes some 40 MB.
+/// An hour of silence at 5 s intervals, so that what calls rarely is still known when it calls again. A full
+/// store of 65,536 takes some 40 MB.
 impl Default for Settings {
     fn default() -> Self {
         Self { level: Level::Pair, unit: Unit::Ip, max_series: 65_536, history: 30, expire_after: 720 }
@@ -91,13 +92,13 @@ pub struct Counters {
     pub expired: u64,
     /// Series replaced by a heavier one because the store was full.
     pub replaced: u64,
-    /// Times a series had bytes in an interval but no place, because the store was full of heavier ones. One that
-    /// goes on counts again in each interval.
+    /// Times a series had bytes in an interval but no place, because the store was full of heavier ones. One
+    /// that goes on counts again in each interval.
     pub turned_away: u64,
 }
 
-/// The value below which the share `p` of `sorted` (ascending) lies, interpolated linearly between neighbours; 0 for
-/// an empty slice.
+/// The value below which the share `p` of `sorted` (ascending) lies, interpolated linearly between
+/// neighbours; 0 for an empty slice.
 #[must_use]
 pub fn quantile(sorted: &[f64], p: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };

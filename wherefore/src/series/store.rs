@@ -13,8 +13,8 @@ use crate::snapshot::{Flow, Snapshot};
 
 /// The series of a host.
 ///
-/// A series holds what the busiest interface and direction carried of it: a packet seen twice (routed, bridged, on
-/// `lo`) counts once; what is spread over several uplinks is told too low.
+/// A series holds what the busiest interface and direction carried of it: a packet seen twice (routed,
+/// bridged, on `lo`) counts once; what is spread over several uplinks is told too low.
 ///
 /// When it is full, a new series replaces the lightest (see `Series::weight`) if it is heavier: a scan of the
 /// whole address space replaces its own remains, not the talkers.
@@ -52,15 +52,17 @@ impl Store {
         }
     }
 
-    /// Records a first interval even if it was cut short: a capture shorter than one interval is all there is.
+    /// Records a first interval even if it was cut short: a capture shorter than one interval is all there
+    /// is.
     #[must_use]
     pub fn count_first_partial(mut self) -> Self {
         self.begun = true;
         self
     }
 
-    /// Adds one interval to every series: its bytes, normalised to `interval`, or 0. Flows of the agent itself are left
-    /// out; the bytes of an interval cut short stay as they are. False if the interval was not recorded.
+    /// Adds one interval to every series: its bytes, normalised to `interval`, or 0. Flows of the agent
+    /// itself are left out; the bytes of an interval cut short stay as they are. False if the interval was
+    /// not recorded.
     pub fn observe(&mut self, snapshot: &Snapshot, interval: Duration) -> bool {
         if !std::mem::replace(&mut self.begun, true) && !snapshot.complete {
             return false;
@@ -152,7 +154,8 @@ impl Store {
         self.counters.turned_away += (contenders.len() - wins) as u64;
     }
 
-    /// What each series carried, each once. Flows are summed by interface and direction, of which the busiest counts.
+    /// What each series carried, each once. Flows are summed by interface and direction, of which the busiest
+    /// counts.
     fn talkers(&self, snapshot: &Snapshot, scale: f64) -> Vec<Talker> {
         let Settings { level, unit, .. } = self.settings;
         let mut parts: Vec<_> = snapshot

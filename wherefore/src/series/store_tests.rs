@@ -8,7 +8,8 @@ use crate::time::Timestamp;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// A flow of host number `host` from port `sport`, ingress on interface 1; IP bytes are 40 fewer than wire bytes.
+/// A flow of host number `host` from port `sport`, ingress on interface 1; IP bytes are 40 fewer than wire
+/// bytes.
 fn flow(host: u32, sport: u16, ip_bytes: u64) -> Flow {
     Flow {
         key: FlowKey {
@@ -205,7 +206,8 @@ fn no_places_hold_nothing() {
 }
 
 proptest! {
-    /// Against the plain definition: each series is what was observed, from its first byte on, the last `cap` of it.
+    /// Against the plain definition: each series is what was observed, from its first byte on, the last `cap`
+    /// of it.
     #[test]
     fn histories_are_what_was_observed(
         rounds in prop::collection::vec((0_u64..4, prop::collection::vec(0_u64..3, 3)), 1..40),
@@ -237,7 +239,9 @@ proptest! {
 
     /// However a series' bytes are cut into flows, and in whatever order they come.
     #[test]
-    fn the_order_of_flows_does_not_matter(mut parts in prop::collection::vec((0_u32..3, 1_u64..1_000), 1..30)) {
+    fn the_order_of_flows_does_not_matter(
+        mut parts in prop::collection::vec((0_u32..3, 1_u64..1_000), 1..30),
+    ) {
         let observe = |parts: &[(u32, u64)]| {
             let mut store = store(Settings { max_series: 2, ..Settings::default() });
             let flows = (0_u16..).zip(parts).map(|(port, &(host, bytes))| flow(host, port, bytes)).collect();

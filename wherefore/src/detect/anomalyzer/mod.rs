@@ -1,9 +1,9 @@
 //! The Anomalyzer: seven tests on a series, combined into one probability.
 //!
-//! The tests and their combination are those of the newest lytics/anomalyzer, its quirks included; numbers from
-//! that code are in `tests/golden`. Where a test asks for the share of shuffles that look less unusual, the
-//! answer here is exact if that is cheap, else from shuffles seeded by the history, so that the same history
-//! always gives the same probability.
+//! The tests and their combination are those of the newest lytics/anomalyzer, its quirks included; numbers
+//! from that code are in `tests/golden`. Where a test asks for the share of shuffles that look less unusual,
+//! the answer here is exact if that is cheap, else from shuffles seeded by the history, so that the same
+//! history always gives the same probability.
 
 mod cdf;
 mod combine;
@@ -46,8 +46,8 @@ impl Anomalyzer {
         &self.settings
     }
 
-    /// What each method says before its value is clamped to 0..=1; `None` where it does not apply to so short a
-    /// history, NaN where it has no answer. Empty while the delay lasts.
+    /// What each method says before its value is clamped to 0..=1; `None` where it does not apply to so short
+    /// a history, NaN where it has no answer. Empty while the delay lasts.
     #[must_use]
     pub fn raw(&self, history: &[f64]) -> Vec<(Method, Option<f64>)> {
         if self.waits(history) {
@@ -95,8 +95,8 @@ impl Anomalyzer {
     }
 }
 
-/// While the gate of magnitude is closed, the verdict is 0 and magnitude the only part: the other tests are not
-/// run.
+/// While the gate of magnitude is closed, the verdict is 0 and magnitude the only part: the other tests are
+/// not run.
 impl Detector for Anomalyzer {
     fn evaluate(&self, history: &[f64]) -> Evaluation {
         if self.methods.contains(&Method::Magnitude) && !self.waits(history) {

@@ -7,8 +7,8 @@ use std::str::FromStr;
 pub struct Settings {
     /// Which tests; naming one twice changes nothing. With none the verdict is always 0.
     pub methods: Vec<Method>,
-    /// Magnitude (clamped to 1) below this makes the whole verdict 0. Unbounded, as upstream: beyond 1 there is
-    /// no verdict but 0 once there are two points. 0 means 0.1.
+    /// Magnitude (clamped to 1) below this makes the whole verdict 0. Unbounded, as upstream: beyond 1 there
+    /// is no verdict but 0 once there are two points. 0 means 0.1.
     pub sensitivity: f64,
     /// Fence: upper bound, in bytes per interval.
     pub upper_bound: f64,
@@ -94,8 +94,8 @@ impl Settings {
     }
 }
 
-/// Silent on calm traffic, for [`crate::judge::Thresholds::default`]: a burst at least twice the mean of up to
-/// 29 earlier intervals and higher than most of them.
+/// Silent on calm traffic, for [`crate::judge::Thresholds::default`]: a burst at least twice the mean of up
+/// to 29 earlier intervals and higher than most of them.
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -168,8 +168,8 @@ impl FromStr for Method {
 pub enum SettingsError {
     /// Not one of the seven.
     #[error(
-        "--anom-methods: {given:?} is no test; allowed are magnitude, diff, highrank, lowrank, fence, ks, cdf, \
-         separated by commas without spaces"
+        "--anom-methods: {given:?} is no test; allowed are magnitude, diff, highrank, lowrank, fence, ks, \
+         cdf, separated by commas without spaces"
     )]
     UnknownMethod {
         /// What was given.
@@ -180,8 +180,8 @@ pub enum SettingsError {
     ActiveSize,
     /// Too little to compare with.
     #[error(
-        "--anom-n-seasons {seasons} times --anom-active-size {active} gives {} reference intervals; at least 4 \
-         are needed, so raise --anom-n-seasons", seasons.saturating_mul(*active)
+        "--anom-n-seasons {seasons} times --anom-active-size {active} gives {} reference intervals; at \
+         least 4 are needed, so raise --anom-n-seasons", seasons.saturating_mul(*active)
     )]
     Reference {
         /// Seasons given.

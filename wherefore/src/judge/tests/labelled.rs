@@ -1,11 +1,12 @@
-//! A real network byte rate with labelled anomalies. Reads `../shared/anomaly` beside the project, and skips without.
+//! A real network byte rate with labelled anomalies. Reads `../shared/anomaly` beside the project, and skips
+//! without.
 
 use super::*;
 
 const SERIES: &str = "realAWSCloudwatch/ec2_network_in_257a54.csv";
 
-/// Bytes of two weeks in 4,032 intervals of 5 minutes; the defaults find something in the labelled windows, and
-/// nothing outside.
+/// Bytes of two weeks in 4,032 intervals of 5 minutes; the defaults find something in the labelled windows,
+/// and nothing outside.
 #[test]
 fn a_servers_network_input_fires_in_its_labelled_window_only() {
     let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/anomaly/nab/");

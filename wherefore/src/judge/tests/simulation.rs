@@ -138,7 +138,8 @@ fn calm_traffic_raises_nothing() {
 fn a_hundredfold_burst_fires_at_once() {
     let mut missed = Vec::new();
     for kind in KINDS {
-        // A series that is silent most of the time needs three busy intervals before a busy one can be unusual.
+        // A series that is silent most of the time needs three busy intervals before a busy one can be
+        // unusual.
         let calm = match kind {
             Kind::Chatty | Kind::Sparse => 100,
             Kind::Rare | Kind::RareUneven => 1_500,
@@ -167,7 +168,8 @@ fn a_hundredfold_burst_fires_at_once() {
     assert!(missed.is_empty(), "{}:\n{}", missed.len(), missed.join("\n"));
 }
 
-/// Tenfold in the tide of a day is calm, twentyfold at once is not; and the same burst an hour later fires again.
+/// Tenfold in the tide of a day is calm, twentyfold at once is not; and the same burst an hour later fires
+/// again.
 #[test]
 fn twentyfold_bursts_an_hour_apart_each_fire() {
     let (mut judge, mut host) = (defaults(), Host::new(Kind::Noisy, 1e5, 1));

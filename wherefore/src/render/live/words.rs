@@ -15,7 +15,7 @@ use crate::{
 pub struct Totals {
     /// Intervals, also those without a packet.
     pub intervals: u64,
-    /// Everything counted, by [`Direction`] as number.
+    /// Everything counted, by [`wherefore_common::Direction`] as number.
     pub directions: [Amount; 3],
     /// Packets without a flow, by a reason's number.
     pub unaccounted: BTreeMap<u8, Amount>,

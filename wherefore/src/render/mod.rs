@@ -1,4 +1,4 @@
-//! What a person or a script reads: tables, JSON, CSV, the live table. Pure, except for [`print`].
+//! What a person or a script reads: tables, JSON, CSV, the live table. Pure, except for [`print()`].
 
 pub mod flows;
 pub mod live;
@@ -46,7 +46,7 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Writes `text` and flushes; a broken pipe counts as success.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn write_quietly(to: &mut impl io::Write, text: &str) -> io::Result<()> {
     match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -58,7 +58,7 @@ impl Output {
     /// Prints both streams. A failure of standard error is not reported: there is nowhere left to.
     ///
     /// # Errors
-    /// As [`print`].
+    /// As [`print()`].
     pub fn print(&self) -> io::Result<()> {
         print(&self.out)?;
         let _ = io::stderr().lock().write_all(self.err.as_bytes());

@@ -1,17 +1,20 @@
 //! What `wherefore run` shows while it runs: the live table on a terminal, a line per interval elsewhere,
 //! and the closing summary.
 
-use std::{cmp::Reverse, collections::BTreeMap, fmt::Write as _, time::Duration};
+mod rows;
+mod words;
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use wherefore_common::{Amount, Direction, Reason, UnaccountedKey};
 
-use super::text::{
-    bytes, clean, clip, columns, count, duration, endpoint, grouped, ports, protocol, rate, reason, share,
-};
+use super::text::{bytes, clean, clip, count, duration, grouped, rate, reason, scaled};
 use crate::{
     backend::Description,
     snapshot::{Flow, Snapshot},
 };
+
+pub use words::{Totals, closing, interval_line};
 
 /// What the live table shows besides the snapshot.
 #[derive(Clone, Copy, Debug)]
@@ -30,39 +33,6 @@ pub struct LiveView<'a> {
     pub height: usize,
     /// Use ANSI colours; false with `NO_COLOR` or `--color never`.
     pub color: bool,
-}
-
-/// Sums since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Intervals, also those without a packet.
-    pub intervals: u64,
-    /// Everything counted, by [`Direction`] as number.
-    pub directions: [Amount; 3],
-    /// Packets without a flow, by a reason's number.
-    pub unaccounted: BTreeMap<u8, Amount>,
-    /// Packets lost before they could be counted.
-    pub dropped: u64,
-}
-
-impl Totals {
-    /// Adds one interval.
-    pub fn add(&mut self, snapshot: &Snapshot) {
-        self.intervals += 1 + snapshot.skipped;
-        for (sum, amount) in self.directions.iter_mut().zip(by_direction(snapshot)) {
-            sum.add(&amount);
-        }
-        for (key, amount) in &snapshot.unaccounted {
-            self.unaccounted.entry(key.reason).or_default().add(amount);
-        }
-        self.dropped += snapshot.dropped;
-    }
-
-    /// All directions together.
-    #[must_use]
-    pub fn total(&self) -> Amount {
-        sum(self.directions)
-    }
 }
 
 fn sum(amounts: impl IntoIterator<Item = Amount>) -> Amount {
@@ -85,30 +55,6 @@ fn by_direction(snapshot: &Snapshot) -> [Amount; 3] {
 
 const fn amount(flow: &Flow) -> Amount {
     Amount { packets: flow.counters.packets, wire_bytes: flow.counters.wire_bytes }
-}
-
-/// The `n` largest flows by wire bytes, then by key: most first.
-fn top(snapshot: &Snapshot, n: usize) -> Vec<&Flow> {
-    let order = |flow: &&Flow| (Reverse(flow.counters.wire_bytes), flow.key);
-    let mut flows: Vec<&Flow> = snapshot.flows.iter().collect();
-    if n == 0 {
-        return Vec::new();
-    }
-    if n < flows.len() {
-        flows.select_nth_unstable_by_key(n - 1, order);
-        flows.truncate(n);
-    }
-    flows.sort_unstable_by_key(order);
-    flows
-}
-
-/// `in`, `out`, `?`: as seen from the host.
-const fn way(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Ingress => "in",
-        Direction::Egress => "out",
-        Direction::Unknown => "?",
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -188,7 +134,7 @@ pub fn live_table(snapshot: &Snapshot, view: &LiveView<'_>) -> String {
         alerts.push(&clean(alert), Style::Warning);
     }
     room -= shown;
-    head.lines.extend(flow_lines(snapshot, width, room, color));
+    head.lines.extend(rows::flow_lines(snapshot, width, room, color));
     head.lines.append(&mut alerts.lines);
     head.lines.append(&mut foot.lines);
     head.lines.join("\n")
@@ -222,7 +168,7 @@ fn packet_rate(amount: Amount, length: Duration) -> String {
     if length.is_zero() {
         return "- p/s".to_owned();
     }
-    super::text::scaled((amount.packets as f64 / length.as_secs_f64()).round(), "p/s")
+    scaled((amount.packets as f64 / length.as_secs_f64()).round(), "p/s")
 }
 
 /// What a person must know to trust the table: packets in no flow, losses, silence.
@@ -276,186 +222,18 @@ fn lost_by_reason(snapshot: &Snapshot, wanted: impl Fn(&UnaccountedKey) -> bool)
     parts.join(", ")
 }
 
-struct Line {
-    src: String,
-    dst: String,
-    proto: String,
-    way: &'static str,
-    interface: String,
-    rate: String,
-    share: String,
-}
-
-impl Line {
-    const RATE: usize = 9;
-    const SHARE: usize = 6;
-
-    fn new(flow: &Flow, snapshot: &Snapshot, whole: u64) -> Self {
-        let (sport, dport) = ports(flow.key.sport, flow.key.dport);
-        let name = snapshot.interface_name(flow.key.ifindex);
-        Self {
-            src: endpoint(flow.src(), sport),
-            dst: endpoint(flow.dst(), dport),
-            proto: protocol(flow.key.proto).into_owned(),
-            way: way(flow.direction()),
-            interface: clean(&name).into_owned(),
-            rate: rate(flow.counters.wire_bytes, snapshot.length),
-            share: share(flow.counters.wire_bytes, whole),
-        }
-    }
-
-    fn heading() -> Self {
-        Self {
-            src: "source".to_owned(),
-            dst: "destination".to_owned(),
-            proto: "proto".to_owned(),
-            way: "way",
-            interface: "iface".to_owned(),
-            rate: "rate".to_owned(),
-            share: "share".to_owned(),
-        }
-    }
-}
-
-/// A heading and the largest flows, in at most `room` lines; the last one says how many are not shown.
-fn flow_lines(snapshot: &Snapshot, width: usize, room: usize, color: bool) -> Vec<String> {
-    // A heading without a flow beneath says nothing.
-    if room < 2 || snapshot.flows.is_empty() {
-        return Vec::new();
-    }
-    let whole = snapshot.total().wire_bytes;
-    let lines: Vec<Line> =
-        top(snapshot, room - 1).into_iter().map(|flow| Line::new(flow, snapshot, whole)).collect();
-    let widest = |field: fn(&Line) -> &str, heading: usize| {
-        lines.iter().map(|line| columns(field(line))).max().unwrap_or(0).max(heading)
-    };
-    let (src, dst) = (widest(|line| &line.src, 6), widest(|line| &line.dst, 11));
-    let (proto, interface) = (widest(|line| &line.proto, 5), widest(|line| &line.interface, 5));
-    let one_line =
-        |gap: usize| src + dst + proto + 3 + interface + Line::RATE + Line::SHARE + 6 * gap <= width;
-    let gap = if one_line(2) { 2 } else { 1 };
-    let one_line = one_line(gap);
-
-    let mut screen = Screen { width, color, lines: Vec::new() };
-    let add = |screen: &mut Screen, line: &Line, style| {
-        let gap = " ".repeat(gap);
-        let volume = format!("{:>2$}{gap}{:>3$}", line.rate, line.share, Line::RATE, Line::SHARE);
-        let kind =
-            [pad(&line.proto, proto), pad(line.way, 3), pad(&line.interface, interface)].join(gap.as_str());
-        if one_line {
-            let flow = [pad(&line.src, src), pad(&line.dst, dst), kind, volume];
-            screen.push(&flow.join(gap.as_str()), style);
-        } else {
-            let flow = src.max(dst + 2);
-            screen.push(&format!("{}{gap}{volume}", pad(&line.src, flow)), style);
-            screen.push(&format!("{}{gap}{kind}", pad(&format!("→ {}", line.dst), flow)), style);
-        }
-    };
-    let each = if one_line { 1 } else { 2 };
-    let fits = |reserved: usize| (room - reserved.min(room)) / each;
-    let flows = snapshot.flows.len();
-    // The heading takes as many lines as a flow does.
-    let shown = if flows < fits(0) { flows } else { fits(1).saturating_sub(1).min(lines.len()) };
-    if shown == 0 {
-        return Vec::new();
-    }
-    add(&mut screen, &Line::heading(), Style::Dim);
-    for line in &lines[..shown] {
-        add(&mut screen, line, Style::Plain);
-    }
-    let hidden = flows - shown;
-    if hidden > 0 {
-        screen.push(&format!("… and {} with less", count(hidden as u64, "flow", "flows")), Style::Dim);
-    }
-    screen.lines
-}
-
-fn pad(text: &str, width: usize) -> String {
-    format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
-}
-
-/// One interval as one line, for logs and pipes.
-#[must_use]
-pub fn interval_line(snapshot: &Snapshot) -> String {
-    let total = snapshot.total();
-    let mut line = format!(
-        "{} {} · {} in {}",
-        snapshot.end,
-        rates(snapshot),
-        count(total.wire_bytes, "byte", "bytes"),
-        count(total.packets, "packet", "packets"),
-    );
-    if let [flow] = top(snapshot, 1)[..] {
-        let top = Line::new(flow, snapshot, total.wire_bytes);
-        let _ = write!(
-            line,
-            " · most: {} → {} {} {} {} {} ({})",
-            top.src, top.dst, top.proto, top.way, top.interface, top.rate, top.share
-        );
-    }
-    let lost = lost_by_reason(snapshot, |_| true);
-    if !lost.is_empty() {
-        let _ = write!(line, " · in no flow: {lost}");
-    }
-    if snapshot.dropped > 0 {
-        let _ = write!(line, " · lost uncounted: {}", grouped(snapshot.dropped));
-    }
-    if snapshot.late.packets > 0 {
-        let _ = write!(line, " · out of time order: {}", grouped(snapshot.late.packets));
-    }
-    line
-}
-
-/// The last words of a run: lines that each end in a line feed.
-#[must_use]
-pub fn closing(totals: &Totals, length: Duration, alerts: u64) -> String {
-    let total = totals.total();
-    let mut out = format!(
-        "{} in {}: {}, {} on the wire ({}); {}\n",
-        count(totals.intervals, "interval", "intervals"),
-        duration(length),
-        count(total.packets, "packet", "packets"),
-        count(total.wire_bytes, "byte", "bytes"),
-        bytes(total.wire_bytes),
-        count(alerts, "alert", "alerts"),
-    );
-    let [ingress, egress, unknown] = totals.directions;
-    for (name, amount) in [("in", ingress), ("out", egress), ("direction unknown", unknown)] {
-        if amount.packets > 0 && amount != total {
-            let _ = writeln!(
-                out,
-                "  {name}: {}, {} ({})",
-                count(amount.packets, "packet", "packets"),
-                count(amount.wire_bytes, "byte", "bytes"),
-                bytes(amount.wire_bytes)
-            );
-        }
-    }
-    for (number, amount) in totals.unaccounted.iter().filter(|(_, amount)| amount.packets > 0) {
-        let _ = writeln!(
-            out,
-            "  in no flow, {}: {}, {}",
-            reason(*number),
-            count(amount.packets, "packet", "packets"),
-            count(amount.wire_bytes, "byte", "bytes")
-        );
-    }
-    if totals.dropped > 0 {
-        let _ = writeln!(
-            out,
-            "  {} lost before they could be counted: the true figures are higher",
-            count(totals.dropped, "packet", "packets")
-        );
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{backend::Watched, render::summary::tests::snapshots};
+    use crate::{
+        backend::Watched,
+        render::{
+            summary::tests::snapshots,
+            text::{columns, endpoint, ports},
+        },
+    };
 
     fn description() -> Description {
         Description {

@@ -1,0 +1,182 @@
+//! A report as a table for people.
+
+use comfy_table::{CellAlignment, Table};
+
+use crate::render::{
+    KeyKind, Report, Row,
+    table::{clipped, gap, plain_table},
+    text::{bytes, clean, columns, count, duration, endpoint, grouped, ports, protocol, reason, share},
+};
+
+/// The table's lines beneath its rows: everything the rows alone do not say.
+pub(super) fn totals(report: &Report) -> Vec<String> {
+    let (total, lost) = (report.total, report.total.packets - report.ip_packets);
+    let mut lines = Vec::new();
+    if let Some((start, end)) = report.span {
+        lines.push(format!("From {start} to {end} ({})", duration(end.since(start))));
+    }
+    lines.push(format!(
+        "Total   {}, {} on the wire",
+        count(total.packets, "packet", "packets"),
+        exactly(total.wire_bytes)
+    ));
+    let rows = match report.kind {
+        KeyKind::Flow => count(report.rows.len() as u64, "flow", "flows"),
+        KeyKind::Pair => count(report.rows.len() as u64, "pair", "pairs"),
+    };
+    lines.push(format!(
+        "IP      {} in {rows}, {} of IP",
+        count(report.ip_packets, "packet", "packets"),
+        exactly(report.ip_bytes)
+    ));
+    if lost > 0 {
+        lines.push(format!("No flow {}:", count(lost, "packet", "packets")));
+        for (number, amount) in &report.unaccounted {
+            lines.push(format!(
+                "  {:<14} {}, {}",
+                reason(*number),
+                count(amount.packets, "packet", "packets"),
+                count(amount.wire_bytes, "byte", "bytes")
+            ));
+        }
+    }
+    if report.late.packets > 0 {
+        lines.push(format!(
+            "{} out of time order; counted all the same.",
+            count(report.late.packets, "packet was", "packets were")
+        ));
+    }
+    lines
+}
+
+/// `1,234,567 bytes (1.23 MB)`.
+fn exactly(value: u64) -> String {
+    let exact = count(value, "byte", "bytes");
+    if value < 1000 { exact } else { format!("{exact} ({})", bytes(value)) }
+}
+
+pub(super) fn dropped(packets: u64) -> String {
+    format!(
+        "{} lost before counting: the true figures are higher.\n",
+        count(packets, "packet was", "packets were")
+    )
+}
+
+pub(super) fn left_out(report: &Report, hidden: &[Row]) -> String {
+    let sum = hidden.iter().map(|row| row.counters.wire_bytes).sum();
+    format!(
+        "… {} not shown, {} ({}); --top {} shows all\n",
+        count(hidden.len() as u64, "row", "rows"),
+        bytes(sum),
+        share(sum, report.total.wire_bytes),
+        report.rows.len()
+    )
+}
+
+pub(super) fn table(report: &Report, shown: &[Row], hidden: &[Row], width: Option<usize>) -> String {
+    let mut out = String::new();
+    if !shown.is_empty() {
+        let fits =
+            |text: &String| text.lines().all(|line| columns(line.trim_end()) <= width.unwrap_or(usize::MAX));
+        let text = Some(draw(report, shown, 2)).filter(fits);
+        let text = text.or_else(|| Some(draw(report, shown, 1)).filter(fits));
+        out = clipped(&text.unwrap_or_else(|| draw_stacked(report, shown)), width);
+    }
+    if !hidden.is_empty() {
+        out.push_str(&left_out(report, hidden));
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    for line in totals(report) {
+        out.push_str(&line);
+        out.push('\n');
+    }
+    if report.dropped > 0 {
+        out.push_str(&dropped(report.dropped));
+    }
+    out
+}
+
+/// A row's cells: source, destination, then protocol and interface where rows have them, then numbers.
+struct Cells {
+    src: String,
+    dst: String,
+    proto: Option<String>,
+    interface: Option<String>,
+    packets: String,
+    wire: String,
+    ip: String,
+    share: String,
+}
+
+impl Cells {
+    fn new(row: &Row, report: &Report) -> Self {
+        let (sport, dport) = row.transport.map_or((None, None), |(_, sport, dport)| ports(sport, dport));
+        Self {
+            src: endpoint(row.src, sport),
+            dst: endpoint(row.dst, dport),
+            proto: row.transport.map(|(proto, ..)| protocol(proto).into_owned()),
+            interface: row.interface.as_deref().map(|name| clean(name).into_owned()),
+            packets: grouped(row.counters.packets),
+            wire: bytes(row.counters.wire_bytes),
+            ip: bytes(row.counters.ip_bytes),
+            share: share(row.counters.wire_bytes, report.total.wire_bytes),
+        }
+    }
+
+    fn heading(report: &Report) -> Self {
+        Self {
+            src: "Source".to_owned(),
+            dst: "Destination".to_owned(),
+            proto: (report.kind == KeyKind::Flow).then(|| "Proto".to_owned()),
+            interface: report.by_interface.then(|| "Iface".to_owned()),
+            packets: "Packets".to_owned(),
+            wire: "Wire".to_owned(),
+            ip: "IP".to_owned(),
+            share: "Share".to_owned(),
+        }
+    }
+
+    fn flat(self) -> Vec<String> {
+        let names = [Some(self.src), Some(self.dst), self.proto, self.interface].into_iter().flatten();
+        names.chain([self.packets, self.wire, self.ip, self.share]).collect()
+    }
+
+    fn stacked(self) -> Vec<String> {
+        let kind: Vec<String> = [self.proto, self.interface].into_iter().flatten().collect();
+        vec![
+            format!("{}\n→ {}", self.src, self.dst),
+            kind.join("\n"),
+            format!("{}\n{}", self.packets, self.wire),
+            format!("{}\n{}", self.ip, self.share),
+        ]
+    }
+}
+
+fn draw(report: &Report, rows: &[Row], space: u16) -> String {
+    let mut table = plain_table();
+    let heading = Cells::heading(report).flat();
+    let numbers = heading.len() - 4;
+    table.set_header(heading);
+    table.add_rows(rows.iter().map(|row| Cells::new(row, report).flat()));
+    right_align(&mut table, numbers, space);
+    table.to_string()
+}
+
+/// Two lines a row: two long IPv6 addresses fit 80 columns only one above the other.
+fn draw_stacked(report: &Report, rows: &[Row]) -> String {
+    let mut table = plain_table();
+    table.set_header(Cells::heading(report).stacked());
+    table.add_rows(rows.iter().map(|row| Cells::new(row, report).stacked()));
+    right_align(&mut table, 2, 1);
+    table.to_string()
+}
+
+/// Aligns the columns from the `first` one on to the right, and sets the space after every column.
+fn right_align(table: &mut Table, first: usize, space: u16) {
+    gap(table, space);
+    for column in table.column_iter_mut().skip(first) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}

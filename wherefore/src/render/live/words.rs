@@ -1,0 +1,120 @@
+//! A run in words: a line per interval, and the closing summary.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use wherefore_common::Amount;
+
+use super::{by_direction, lost_by_reason, rates, rows, sum};
+use crate::{
+    render::text::{bytes, count, duration, grouped, reason},
+    snapshot::Snapshot,
+};
+
+/// Sums since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Intervals, also those without a packet.
+    pub intervals: u64,
+    /// Everything counted, by [`wherefore_common::Direction`] as number.
+    pub directions: [Amount; 3],
+    /// Packets without a flow, by a reason's number.
+    pub unaccounted: BTreeMap<u8, Amount>,
+    /// Packets lost before they could be counted.
+    pub dropped: u64,
+}
+
+impl Totals {
+    /// Adds one interval.
+    pub fn add(&mut self, snapshot: &Snapshot) {
+        self.intervals += 1 + snapshot.skipped;
+        for (sum, amount) in self.directions.iter_mut().zip(by_direction(snapshot)) {
+            sum.add(&amount);
+        }
+        for (key, amount) in &snapshot.unaccounted {
+            self.unaccounted.entry(key.reason).or_default().add(amount);
+        }
+        self.dropped += snapshot.dropped;
+    }
+
+    /// All directions together.
+    #[must_use]
+    pub fn total(&self) -> Amount {
+        sum(self.directions)
+    }
+}
+
+/// One interval as one line, for logs and pipes.
+#[must_use]
+pub fn interval_line(snapshot: &Snapshot) -> String {
+    let total = snapshot.total();
+    let mut line = format!(
+        "{} {} · {} in {}",
+        snapshot.end,
+        rates(snapshot),
+        count(total.wire_bytes, "byte", "bytes"),
+        count(total.packets, "packet", "packets"),
+    );
+    if let [flow] = rows::top(snapshot, 1)[..] {
+        let top = rows::Line::new(flow, snapshot, total.wire_bytes);
+        let _ = write!(
+            line,
+            " · most: {} → {} {} {} {} {} ({})",
+            top.src, top.dst, top.proto, top.way, top.interface, top.rate, top.share
+        );
+    }
+    let lost = lost_by_reason(snapshot, |_| true);
+    if !lost.is_empty() {
+        let _ = write!(line, " · in no flow: {lost}");
+    }
+    if snapshot.dropped > 0 {
+        let _ = write!(line, " · lost uncounted: {}", grouped(snapshot.dropped));
+    }
+    if snapshot.late.packets > 0 {
+        let _ = write!(line, " · out of time order: {}", grouped(snapshot.late.packets));
+    }
+    line
+}
+
+/// The last words of a run: lines that each end in a line feed.
+#[must_use]
+pub fn closing(totals: &Totals, length: Duration, alerts: u64) -> String {
+    let total = totals.total();
+    let mut out = format!(
+        "{} in {}: {}, {} on the wire ({}); {}\n",
+        count(totals.intervals, "interval", "intervals"),
+        duration(length),
+        count(total.packets, "packet", "packets"),
+        count(total.wire_bytes, "byte", "bytes"),
+        bytes(total.wire_bytes),
+        count(alerts, "alert", "alerts"),
+    );
+    let [ingress, egress, unknown] = totals.directions;
+    for (name, amount) in [("in", ingress), ("out", egress), ("direction unknown", unknown)] {
+        if amount.packets > 0 && amount != total {
+            let _ = writeln!(
+                out,
+                "  {name}: {}, {} ({})",
+                count(amount.packets, "packet", "packets"),
+                count(amount.wire_bytes, "byte", "bytes"),
+                bytes(amount.wire_bytes)
+            );
+        }
+    }
+    for (number, amount) in totals.unaccounted.iter().filter(|(_, amount)| amount.packets > 0) {
+        let _ = writeln!(
+            out,
+            "  in no flow, {}: {}, {}",
+            reason(*number),
+            count(amount.packets, "packet", "packets"),
+            count(amount.wire_bytes, "byte", "bytes")
+        );
+    }
+    if totals.dropped > 0 {
+        let _ = writeln!(
+            out,
+            "  {} lost before they could be counted: the true figures are higher",
+            count(totals.dropped, "packet", "packets")
+        );
+    }
+    out
+}

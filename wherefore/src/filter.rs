@@ -72,25 +72,7 @@ impl CidrFilter {
 
     /// Moves the flows that are not wanted to `unaccounted` as [`Reason::Filtered`].
     pub fn apply(&self, snapshot: &mut Snapshot) {
-        if self.is_empty() {
-            return;
-        }
-        let filter = self.compile();
-        let flows = mem::take(&mut snapshot.flows);
-        let (wanted, unwanted): (Vec<_>, Vec<_>) =
-            flows.into_iter().partition(|flow| filter.wants(flow.src(), flow.dst()));
-        snapshot.flows = wanted;
-        for flow in unwanted {
-            let key = UnaccountedKey {
-                ifindex: flow.key.ifindex,
-                direction: flow.key.direction,
-                reason: Reason::Filtered as u8,
-                proto: 0,
-                pad: 0,
-            };
-            let (packets, wire_bytes) = (flow.counters.packets, flow.counters.wire_bytes);
-            snapshot.add_unaccounted(key, Amount { packets, wire_bytes });
-        }
+        self.compile().apply(snapshot);
     }
 }
 
@@ -107,6 +89,28 @@ impl CompiledFilter {
     pub fn wants(&self, src: IpAddr, dst: IpAddr) -> bool {
         self.include.as_ref().is_none_or(|sides| sides.matches(src, dst))
             && !self.exclude.as_ref().is_some_and(|sides| sides.matches(src, dst))
+    }
+
+    /// As [`CidrFilter::apply`].
+    pub fn apply(&self, snapshot: &mut Snapshot) {
+        if self.include.is_none() && self.exclude.is_none() {
+            return;
+        }
+        let flows = mem::take(&mut snapshot.flows);
+        let (wanted, unwanted): (Vec<_>, Vec<_>) =
+            flows.into_iter().partition(|flow| self.wants(flow.src(), flow.dst()));
+        snapshot.flows = wanted;
+        for flow in unwanted {
+            let key = UnaccountedKey {
+                ifindex: flow.key.ifindex,
+                direction: flow.key.direction,
+                reason: Reason::Filtered as u8,
+                proto: 0,
+                pad: 0,
+            };
+            let (packets, wire_bytes) = (flow.counters.packets, flow.counters.wire_bytes);
+            snapshot.add_unaccounted(key, Amount { packets, wire_bytes });
+        }
     }
 }
 

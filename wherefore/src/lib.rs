@@ -13,6 +13,7 @@ pub mod enrich;
 pub mod filter;
 pub mod finding;
 pub mod judge;
+pub mod pipeline;
 pub mod render;
 pub mod series;
 pub mod sink;

@@ -9,15 +9,16 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    alert::{Alert, Lifecycle},
+    alert::{Alert, lifecycle::Lifecycle},
     backend::{self, Backend},
-    config::Config,
+    config::{Config, Source},
     detect::anomalyzer::{Anomalyzer, SettingsError},
-    enrich::own::OwnTraffic,
+    filter::CompiledFilter,
     judge::Judge,
-    sink::Sinks,
+    render::Totals,
+    sink::{self, Sinks},
     snapshot::Snapshot,
-    totals::Totals,
+    time::Timestamp,
 };
 
 /// Snapshots that may wait to be judged. When all places are taken the counting goes on in the backend's
@@ -44,22 +45,26 @@ pub enum Event<'a> {
         snapshot: &'a Snapshot,
         /// What is told about it.
         alerts: &'a [Alert],
-        /// Everything so far, this interval included.
-        totals: &'a Totals,
+        /// Alerts so far, these included.
+        alerts_so_far: u64,
     },
     /// The backend failed; what it counted before has been seen.
     Failed(&'a backend::Error),
     /// This many alerts wait to be delivered; the end waits for them.
-    Draining(usize),
+    Draining(u64),
 }
 
 /// How a pipeline ended.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Everything counted and told.
+    /// Everything counted.
     pub totals: Totals,
-    /// Alerts that could not be delivered before the end.
-    pub undelivered: usize,
+    /// From the start of the first interval to the end of the last.
+    pub length: Duration,
+    /// Alerts told.
+    pub alerts: u64,
+    /// How each remote sink ended; `None` when a second stop signal cut that short.
+    pub sinks: Option<sink::Outcome>,
     /// The backend's faults, in order.
     pub faults: Vec<backend::Error>,
 }
@@ -67,10 +72,14 @@ pub struct Outcome {
 /// Turns one snapshot after the other into alerts. No clock and no I/O: a replay, a test and a live host
 /// run the very same code.
 pub struct Stages {
-    config: Config,
+    filter: CompiledFilter,
+    interval: Duration,
     judge: Judge,
     lifecycle: Lifecycle,
     totals: Totals,
+    start: Option<Timestamp>,
+    end: Timestamp,
+    alerts: u64,
 }
 
 impl Stages {
@@ -80,20 +89,32 @@ impl Stages {
     /// Settings the detector does not take.
     pub fn new(config: &Config, host: String) -> Result<Self, SettingsError> {
         let detector = Anomalyzer::new(config.anomalyzer.clone())?;
+        let judge = Judge::new(config.series, config.interval, config.thresholds, Box::new(detector));
         Ok(Self {
-            judge: Judge::new(config.series, config.interval, config.thresholds, Box::new(detector)),
+            filter: config.filter.compile(),
+            interval: config.interval,
+            // A live host's first interval began when the agent did, a file's with its first packet.
+            judge: match config.source {
+                Source::Live { .. } => judge,
+                Source::Files(_) => judge.count_first_partial(),
+            },
             lifecycle: Lifecycle::new(config.alert, host),
             totals: Totals::default(),
-            config: config.clone(),
+            start: None,
+            end: Timestamp::default(),
+            alerts: 0,
         })
     }
 
     /// Filters, judges and counts one interval; what is to be told about it.
     pub fn step(&mut self, snapshot: &mut Snapshot) -> Vec<Alert> {
-        self.config.filter.apply(snapshot);
+        self.filter.apply(snapshot);
         let findings = self.judge.judge(snapshot);
         let alerts = self.lifecycle.admit(findings, snapshot.end);
-        self.totals.add(snapshot, alerts.len());
+        self.totals.add(snapshot);
+        self.start.get_or_insert(snapshot.start);
+        self.end = snapshot.end;
+        self.alerts += alerts.len() as u64;
         alerts
     }
 }
@@ -103,23 +124,26 @@ pub async fn run(
     mut stages: Stages,
     backend: Box<dyn Backend>,
     sinks: Sinks,
-    mut own: OwnTraffic,
     signals: &mut mpsc::Receiver<Signal>,
     mut observe: impl FnMut(Event<'_>),
 ) -> Outcome {
     let mut outcome = Outcome::default();
-    let (mut snapshots, stop) = pump(backend, stages.config.interval);
+    let own = sinks.own_traffic();
+    let (mut snapshots, stop) = pump(backend, stages.interval);
     let mut stopping = false;
     loop {
         tokio::select! {
             next = snapshots.recv() => match next {
                 Some(Ok(mut snapshot)) => {
+                    if let Err(error) = own.refresh() {
+                        tracing::debug!("cannot list the agent's own connections: {error}");
+                    }
                     own.mark(&mut snapshot);
                     let alerts = stages.step(&mut snapshot);
                     for alert in &alerts {
                         sinks.tell(alert);
                     }
-                    observe(Event::Interval { snapshot: &snapshot, alerts: &alerts, totals: &stages.totals });
+                    observe(Event::Interval { snapshot: &snapshot, alerts: &alerts, alerts_so_far: stages.alerts });
                 }
                 Some(Err(fault)) => {
                     observe(Event::Failed(&fault));
@@ -139,13 +163,15 @@ pub async fn run(
         }
     }
     outcome.totals = stages.totals;
+    outcome.length = stages.start.map(|start| stages.end.since(start)).unwrap_or_default();
+    outcome.alerts = stages.alerts;
     let waiting = sinks.pending();
     if waiting > 0 {
         observe(Event::Draining(waiting));
     }
     tokio::select! {
-        left = sinks.shutdown(DELIVERY_DEADLINE) => outcome.undelivered = left,
-        () = stopped_again(signals) => outcome.undelivered = waiting,
+        ended = sinks.shutdown(DELIVERY_DEADLINE) => outcome.sinks = Some(ended),
+        () = stopped_again(signals) => {}
     }
     outcome
 }

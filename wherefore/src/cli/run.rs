@@ -1,2 +1,299 @@
 //! `wherefore run` and `wherefore replay`: the pipeline with a screen.
 
+use std::{collections::VecDeque, fs, io::IsTerminal as _, sync::Mutex};
+
+use tokio::{signal::unix, sync::mpsc};
+use tracing_subscriber::{Layer as _, filter::LevelFilter, fmt, layer::SubscriberExt as _};
+
+use super::{
+    Parsed, Start,
+    args::{AlertFormat, CommonArgs},
+    failure::Failure,
+    screen::{LastLines, LiveScreen},
+};
+use crate::{
+    backend::{self, Backend, Description},
+    config::{Config, Source, exit},
+    pipeline::{self, Event, Outcome, Signal, Stages},
+    render::{self, LiveView},
+    sink::{Sinks, log::TextLog},
+    snapshot::Snapshot,
+};
+
+/// Alerts kept for the live table.
+const ALERTS_SHOWN: usize = 50;
+
+/// How a person or a program follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Follow {
+    /// A live table on the terminal.
+    Table,
+    /// Log lines on standard output.
+    Lines,
+    /// Alerts as JSON lines or CSV on standard output; the log goes to standard error.
+    Records(AlertFormat),
+}
+
+/// Runs the pipeline to its end; the exit code.
+///
+/// # Errors
+/// What kept it from starting.
+pub fn run(
+    config: &Config,
+    parsed: &Parsed,
+    format: AlertFormat,
+    shutdown_hint: &str,
+) -> Result<u8, Failure> {
+    let common = parsed.command.common();
+    let live = matches!(config.source, Source::Live { .. });
+    let terminal = std::io::stdout().is_terminal();
+    let follow = match format {
+        AlertFormat::Table if live && terminal => Follow::Table,
+        AlertFormat::Table => Follow::Lines,
+        records => Follow::Records(records),
+    };
+    let color = common.colored(std::env::var_os("NO_COLOR").as_deref(), terminal);
+    let text_log = TextLog::open(&config.log)?;
+    let last_lines = LastLines::default();
+    start_logging(common, follow, color, text_log.clone(), &last_lines);
+    for note in parsed.warnings.iter().chain(&config.notes) {
+        tracing::warn!("{note}");
+    }
+    if let Some(dir) = &config.archive_dir {
+        fs::create_dir_all(dir).map_err(Failure::io(format!("cannot create --archive-dir {}", dir.display())))?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::io("cannot start the async runtime"))?;
+    runtime.block_on(async {
+        let stages = Stages::new(config, hostname())?;
+        let sinks = Sinks::start(&config.log, config.slack.as_ref())?.with_text_log(text_log);
+        // Nothing was attached so far, and everything has been checked.
+        let mut signals = signals()?;
+        let backend = start(&config.source)?;
+        let description = backend.description().clone();
+        tracing::info!("{description}");
+        if let Source::Live { chosen_by, .. } = &config.source {
+            tracing::info!("interfaces: {chosen_by}; {shutdown_hint}");
+        }
+        let mut viewer = Viewer::new(follow, color, description, config, last_lines)?;
+        let outcome =
+            pipeline::run(stages, backend, sinks, &mut signals, |event| viewer.observe(&event)).await;
+        drop(viewer);
+        close(&outcome, follow, config.fail_on_alert)
+    })
+}
+
+/// Opens what `source` names.
+///
+/// # Errors
+/// As the backend's own start.
+pub fn start(source: &Source) -> Result<Box<dyn Backend>, backend::Error> {
+    match source {
+        Source::Live { backend, backend_why, settings, .. } => {
+            backend::live::start(*backend, backend_why, settings)
+        }
+        Source::Files(settings) => Ok(Box::new(backend::pcap_file::open(settings)?)),
+    }
+}
+
+/// Says how it ended, and tells the exit code.
+fn close(outcome: &Outcome, follow: Follow, fail_on_alert: bool) -> Result<u8, Failure> {
+    let mut text = render::closing(&outcome.totals, outcome.length, outcome.alerts);
+    if let Some(sinks) = &outcome.sinks
+        && !sinks.sinks.is_empty()
+    {
+        text = format!("{}\n{sinks}\n", text.trim_end());
+    }
+    if matches!(follow, Follow::Records(_)) {
+        eprint!("{text}");
+    } else {
+        render::print(&text).map_err(Failure::io("cannot write to standard output"))?;
+    }
+    if follow == Follow::Table {
+        // The log lines went with the live table's screen.
+        for fault in &outcome.faults {
+            eprintln!("error: {fault}");
+        }
+    }
+    Ok(match outcome.faults.first() {
+        Some(fault) => exit::of_backend(fault),
+        None if fail_on_alert && outcome.alerts > 0 => exit::ALERTED,
+        None => exit::OK,
+    })
+}
+
+/// Shows events as they come.
+struct Viewer {
+    follow: Follow,
+    color: bool,
+    description: Description,
+    interval: std::time::Duration,
+    live: bool,
+    screen: Option<LiveScreen>,
+    last_lines: LastLines,
+    alerts: VecDeque<String>,
+    last: Snapshot,
+    alerts_so_far: u64,
+    csv_begun: bool,
+}
+
+impl Viewer {
+    fn new(
+        follow: Follow,
+        color: bool,
+        description: Description,
+        config: &Config,
+        last_lines: LastLines,
+    ) -> Result<Self, Failure> {
+        let screen = match follow {
+            Follow::Table => Some(LiveScreen::enter().map_err(Failure::io("cannot use the terminal"))?),
+            _ => None,
+        };
+        let mut viewer = Self {
+            follow,
+            color,
+            description,
+            interval: config.interval,
+            live: matches!(config.source, Source::Live { .. }),
+            screen,
+            last_lines,
+            alerts: VecDeque::new(),
+            last: Snapshot::default(),
+            alerts_so_far: 0,
+            csv_begun: false,
+        };
+        viewer.draw();
+        Ok(viewer)
+    }
+
+    fn observe(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Interval { snapshot, alerts, alerts_so_far } => {
+                self.alerts_so_far = *alerts_so_far;
+                for alert in *alerts {
+                    self.tell(alert);
+                }
+                match self.follow {
+                    Follow::Table => self.last = (*snapshot).clone(),
+                    Follow::Lines if self.live => tracing::info!("{}", render::interval_line(snapshot)),
+                    Follow::Lines | Follow::Records(_) => {
+                        tracing::debug!("{}", render::interval_line(snapshot));
+                    }
+                }
+                self.draw();
+            }
+            Event::Failed(fault) => tracing::error!("{fault}"),
+            Event::Draining(waiting) => {
+                // The terminal is given back first: this is the last thing to read there.
+                self.screen = None;
+                let alerts = if *waiting == 1 { "alert waits" } else { "alerts wait" };
+                eprintln!(
+                    "{waiting} {alerts} to be delivered; waiting up to {} s more (Ctrl-C again: end at once)",
+                    pipeline::DELIVERY_DEADLINE.as_secs()
+                );
+            }
+        }
+    }
+
+    fn tell(&mut self, alert: &crate::alert::Alert) {
+        match self.follow {
+            Follow::Records(format) => {
+                let mut text = String::new();
+                if format == AlertFormat::Csv {
+                    if !self.csv_begun {
+                        text.push_str(&crate::alert::csv::HEADER);
+                        self.csv_begun = true;
+                    }
+                    text.push_str(&crate::alert::csv::line(alert));
+                } else {
+                    text = alert.to_json() + "\n";
+                }
+                if let Err(error) = render::print(&text) {
+                    tracing::error!("cannot write to standard output: {error}");
+                }
+            }
+            Follow::Lines | Follow::Table => tracing::warn!("{}", alert.to_text()),
+        }
+        if self.follow == Follow::Table {
+            if self.alerts.len() == ALERTS_SHOWN {
+                self.alerts.pop_front();
+            }
+            self.alerts.push_back(format!("{} {}", alert.finding.time, alert.sentence()));
+        }
+    }
+
+    fn draw(&mut self) {
+        let Some(screen) = &mut self.screen else { return };
+        let (width, height) = LiveScreen::size();
+        let mut recent: Vec<String> = self.alerts.iter().cloned().collect();
+        recent.extend(self.last_lines.get());
+        let text = render::live_table(
+            &self.last,
+            &LiveView {
+                description: &self.description,
+                interval: self.interval,
+                alerts: self.alerts_so_far,
+                recent: &recent,
+                width: width.into(),
+                height: height.into(),
+                color: self.color,
+            },
+        );
+        // A terminal that went away ends the run by SIGHUP or by the next signal, not by this.
+        let _ = screen.show(&text);
+    }
+}
+
+/// Logs to where nothing else is shown, and to `wherefore.log` always.
+fn start_logging(
+    common: &CommonArgs,
+    follow: Follow,
+    color: bool,
+    text_log: Option<TextLog>,
+    last_lines: &LastLines,
+) {
+    let level = LevelFilter::from_level(common.level().tracing());
+    let screen = match follow {
+        Follow::Table => fmt::layer()
+            .with_target(false)
+            .with_ansi(false)
+            .with_writer(Mutex::new(last_lines.clone()))
+            // Alerts have their own place in the live table.
+            .with_filter(level)
+            .boxed(),
+        Follow::Lines => fmt::layer().with_target(false).with_ansi(color).with_writer(std::io::stdout).with_filter(level).boxed(),
+        Follow::Records(_) => {
+            fmt::layer().with_target(false).with_ansi(false).with_writer(std::io::stderr).with_filter(level).boxed()
+        }
+    };
+    let file = text_log.map(|log| fmt::layer().with_target(false).with_ansi(false).with_writer(log).with_filter(level));
+    // Fails only when a logger is set already: in a test that runs a command twice.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(screen).with(file));
+}
+
+/// The signals of a daemon, as the pipeline's.
+fn signals() -> Result<mpsc::Receiver<Signal>, Failure> {
+    let (tx, rx) = mpsc::channel(8);
+    let kinds = [
+        (unix::SignalKind::interrupt(), Signal::Stop),
+        (unix::SignalKind::terminate(), Signal::Stop),
+        (unix::SignalKind::hangup(), Signal::Reopen),
+    ];
+    for (kind, signal) in kinds {
+        let mut stream = unix::signal(kind).map_err(Failure::io("cannot listen for signals"))?;
+        let tx = tx.clone();
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() && tx.send(signal).await.is_ok() {}
+        });
+    }
+    Ok(rx)
+}
+
+/// This host's name, for alerts.
+fn hostname() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
+}

@@ -4,14 +4,13 @@
 //! `bpf_skb_load_bytes`) and the capture backends (a byte slice) run the very same code. Loops are bounded
 //! and nothing panics: the kernel's verifier demands it, and captures deserve it.
 //!
-//! Sources: IEEE 802.3 and 802.1Q, RFC 3032 (MPLS), RFC 2516 (`PPPoE`), RFC 1661 (PPP), RFC 1042 (SNAP),
-//! RFC 791, RFC 8200, RFC 4302; IANA's "IEEE 802 Numbers" and "Protocol Numbers".
+//! Sources: IEEE 802.3 and 802.1Q, RFC 3032 (MPLS), RFC 2516 (`PPPoE`), RFC 1661 (PPP), RFC 1042 (SNAP), those
+//! named at the other headers, RFC 791, RFC 8200, RFC 4302; IANA's "IEEE 802 Numbers" and "Protocol Numbers".
 
 use network_types::{
     eth::EthHdr,
     ip::{Ipv4Hdr, Ipv6Hdr},
     mpls::Mpls,
-    vlan::VlanHdr,
 };
 
 use crate::Reason;
@@ -31,8 +30,6 @@ pub unsafe trait Header: Copy {}
 unsafe impl<const N: usize> Header for [u8; N] {}
 // SAFETY: as above.
 unsafe impl Header for EthHdr {}
-// SAFETY: as above.
-unsafe impl Header for VlanHdr {}
 // SAFETY: as above.
 unsafe impl Header for Mpls {}
 // SAFETY: as above.
@@ -103,6 +100,28 @@ pub mod ether_type {
     pub const ETAG: u16 = 0x893f;
     /// Cisco VN-tag.
     pub const VNTAG: u16 = 0x8926;
+    /// 802.1CB redundancy tag.
+    pub const RTAG: u16 = 0xf1c1;
+    /// IEC 62439-3 high-availability seamless redundancy.
+    pub const HSR: u16 = 0x892f;
+    /// Cisco metadata (security group tag).
+    pub const CISCO_METADATA: u16 = 0x8909;
+    /// An Ethernet frame in an Ethernet frame.
+    pub const BRIDGED: u16 = 0x6558;
+    /// Cisco `FabricPath`.
+    pub const FABRICPATH: u16 = 0x8903;
+    /// 802.1ah provider backbone bridge service tag.
+    pub const PBB: u16 = 0x88e7;
+    /// TRILL (RFC 6325).
+    pub const TRILL: u16 = 0x22f3;
+    /// 802.1AE; followed where it does not encrypt.
+    pub const MACSEC: u16 = 0x88e5;
+    /// Arista's timestamp.
+    pub const ARISTA: u16 = 0xd28b;
+    /// B.A.T.M.A.N. advanced.
+    pub const BATMAN: u16 = 0x4305;
+    /// Network service header (RFC 8300).
+    pub const NSH: u16 = 0x894f;
     /// Below this an "EtherType" is a length, and LLC follows.
     pub const MIN: u16 = 0x0600;
 }
@@ -167,44 +186,115 @@ pub const fn ppp_ether_type(protocol: u16) -> Result<u16, Reason> {
 }
 
 /// Steps over one header between link and IP: what follows it, and where.
+///
+/// Most of them end in an EtherType, so all that differs is how far away that is: one read serves all.
 #[inline(always)]
 fn link_header<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<(u16, usize), Reason> {
+    let skip = match kind {
+        ether_type::VLAN | ether_type::QINQ | ether_type::QINQ_OLD => 2,
+        ether_type::VNTAG | ether_type::RTAG | ether_type::HSR => 4,
+        ether_type::ETAG | ether_type::CISCO_METADATA => 6,
+        ether_type::BRIDGED => ADDRESSES,
+        ether_type::FABRICPATH => 2 + ADDRESSES,
+        ether_type::PBB => 4 + ADDRESSES,
+        ether_type::TRILL | ether_type::MACSEC | ether_type::ARISTA | ether_type::BATMAN => {
+            variable(packet, kind, at)?
+        }
+        ether_type::MPLS | ether_type::MPLS_UPSTREAM => return mpls(packet, kind, at),
+        ether_type::PPPOE => return pppoe(packet, at),
+        ether_type::NSH => return nsh(packet, at),
+        0..ether_type::MIN => return llc(packet, at),
+        _ => return Err(Reason::NonIp),
+    };
+    inner_type(packet, at + skip)
+}
+
+/// Destination and source before the EtherType of an Ethernet header.
+const ADDRESSES: usize = 12;
+
+/// The EtherType at `at`, and where its payload begins.
+#[inline(always)]
+fn inner_type<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
+    let bytes: [u8; 2] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    Ok((u16::from_be_bytes(bytes), at + 2))
+}
+
+/// Distance to the EtherType behind a header that states its own length.
+#[inline(always)]
+fn variable<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<usize, Reason> {
+    let head: [u8; 4] = packet.read(at).ok_or(Reason::LinkTruncated)?;
     match kind {
-        ether_type::VLAN | ether_type::QINQ | ether_type::QINQ_OLD => {
-            let tag: VlanHdr = packet.read(at).ok_or(Reason::LinkTruncated)?;
-            Ok((u16::from_be(tag.ether_type), at + VlanHdr::LEN))
+        // 5 bits of option length in words of 4 bytes, across the first two bytes; nicknames; an Ethernet header.
+        ether_type::TRILL => {
+            let words = (head[0] & 7) << 2 | head[1] >> 6;
+            Ok(6 + words as usize * 4 + ADDRESSES)
         }
-        ether_type::MPLS | ether_type::MPLS_UPSTREAM => {
-            let label: Mpls = packet.read(at).ok_or(Reason::LinkTruncated)?;
-            let at = at + Mpls::LEN;
-            if label.lbl_tc_s[2] & 1 == 0 {
-                return Ok((kind, at));
-            }
-            let [first]: [u8; 1] = packet.read(at).ok_or(Reason::LinkTruncated)?;
-            match first >> 4 {
-                4 => Ok((ether_type::IPV4, at)),
-                6 => Ok((ether_type::IPV6, at)),
-                _ => Err(Reason::NonIp),
-            }
+        // Tag control: 0x0c encrypted or changed, 0x20 an 8-byte channel identifier follows the packet number.
+        ether_type::MACSEC => match head[0] & 0x2c {
+            0 => Ok(6),
+            0x20 => Ok(14),
+            _ => Err(Reason::NonIp),
+        },
+        // Subtype 1; the second half says TAI or UTC, and 64 (0x10) or 48 (0x20) bits of time.
+        ether_type::ARISTA => match (head[0], head[1], head[3]) {
+            (0, 1, 0x10) => Ok(12),
+            (0, 1, 0x20) => Ok(10),
+            _ => Err(Reason::NonIp),
+        },
+        // A unicast packet of version 15: 10 bytes, then an Ethernet header.
+        _ => match (head[0], head[1]) {
+            (0x40, 15) => Ok(10 + ADDRESSES),
+            _ => Err(Reason::NonIp),
+        },
+    }
+}
+
+/// Steps over one label; behind the last one is IP, an Ethernet pseudowire (RFC 4448) or a channel (RFC 5586).
+#[inline(always)]
+fn mpls<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<(u16, usize), Reason> {
+    let label: Mpls = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    let at = at + Mpls::LEN;
+    if label.lbl_tc_s[2] & 1 == 0 {
+        return Ok((kind, at));
+    }
+    let [first]: [u8; 1] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    match first >> 4 {
+        4 => Ok((ether_type::IPV4, at)),
+        6 => Ok((ether_type::IPV6, at)),
+        // A control word has its first 16 bits zero; without one, the frame's destination begins here.
+        0 => {
+            let word: [u8; 2] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+            inner_type(packet, at + ADDRESSES + if word[0] | word[1] == 0 { 4 } else { 0 })
         }
-        ether_type::PPPOE => {
-            let header: [u8; 8] = packet.read(at).ok_or(Reason::LinkTruncated)?;
-            let protocol = u16::from_be_bytes([header[6], header[7]]);
-            // RFC 1661, 6.5: a protocol number may be compressed to its (odd) low byte.
-            if header[6] & 1 == 1 {
-                return Ok((ppp_ether_type(protocol >> 8)?, at + 7));
-            }
-            Ok((ppp_ether_type(protocol)?, at + 8))
+        1 => {
+            let word: [u8; 4] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+            Ok((ppp_ether_type(u16::from_be_bytes([word[2], word[3]]))?, at + 4))
         }
-        ether_type::ETAG => {
-            let tag: [u8; 8] = packet.read(at).ok_or(Reason::LinkTruncated)?;
-            Ok((u16::from_be_bytes([tag[6], tag[7]]), at + 8))
-        }
-        ether_type::VNTAG => {
-            let tag: [u8; 6] = packet.read(at).ok_or(Reason::LinkTruncated)?;
-            Ok((u16::from_be_bytes([tag[4], tag[5]]), at + 6))
-        }
-        0..ether_type::MIN => llc(packet, at),
+        _ => Err(Reason::NonIp),
+    }
+}
+
+#[inline(always)]
+fn pppoe<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
+    let header: [u8; 8] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    let protocol = u16::from_be_bytes([header[6], header[7]]);
+    // RFC 1661, 6.5: a protocol number may be compressed to its (odd) low byte.
+    if header[6] & 1 == 1 {
+        return Ok((ppp_ether_type(protocol >> 8)?, at + 7));
+    }
+    Ok((ppp_ether_type(protocol)?, at + 8))
+}
+
+/// RFC 8300: 6 bits of length in words of 4 bytes, metadata type, next protocol.
+#[inline(always)]
+fn nsh<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
+    let head: [u8; 4] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    let next = at + (head[1] & 0x3f) as usize * 4;
+    match head[3] {
+        1 => Ok((ether_type::IPV4, next)),
+        2 => Ok((ether_type::IPV6, next)),
+        3 => inner_type(packet, next + ADDRESSES),
+        5 => Ok((ether_type::MPLS, next)),
         _ => Err(Reason::NonIp),
     }
 }
@@ -225,10 +315,22 @@ pub fn llc<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
                     let kind = u16::from_be_bytes([high, low]);
                     if kind < ether_type::MIN { Err(Reason::NonIp) } else { Ok((kind, at + 8)) }
                 }
+                // RFC 2684, 5.2: a bridged Ethernet frame with (1) or without (7) its check sequence, behind
+                // 2 bytes of padding.
+                [0, 0x80, 0xc2, 0, 1 | 7] => inner_type(packet, at + 10 + ADDRESSES),
                 _ => Err(Reason::NonIp),
             }
         }
         [0x06, 0x06, 3] => Ok((ether_type::IPV4, at + 3)),
+        // ISO/IEC TR 9577 network layer protocol identifiers.
+        [0xfe, 0xfe, 3] => {
+            let [identifier]: [u8; 1] = packet.read(at + 3).ok_or(Reason::LinkTruncated)?;
+            match identifier {
+                0xcc => Ok((ether_type::IPV4, at + 4)),
+                0x8e => Ok((ether_type::IPV6, at + 4)),
+                _ => Err(Reason::NonIp),
+            }
+        }
         _ => Err(Reason::NonIp),
     }
 }

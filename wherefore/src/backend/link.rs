@@ -200,18 +200,10 @@ fn ether_type_at(packet: Slice<'_>, at: usize, payload: usize) -> Result<Parsed,
     parse::network(&packet, kind, payload)
 }
 
-/// LLC at `at`: SNAP with an EtherType or a bridged Ethernet frame (RFC 2684), or an ISO protocol number.
+/// LLC at `at`.
 fn llc_at(packet: Slice<'_>, at: usize) -> Result<Parsed, Reason> {
-    match packet.read::<[u8; 8]>(at) {
-        // RFC 2684, 5.1: routed by network layer protocol identifier.
-        Some([0xfe, 0xfe, 3, nlpid, ..]) => wan::nlpid(packet, nlpid, at + 4),
-        // RFC 2684, 5.2: bridged Ethernet with (1) or without (7) its check sequence, behind 2 bytes of padding.
-        Some([0xaa, 0xaa, 3, 0, 0x80, 0xc2, 0, 1 | 7]) => ethernet_at(packet, at + 10),
-        _ => {
-            let (kind, payload) = parse::llc(&packet, at)?;
-            parse::network(&packet, kind, payload)
-        }
-    }
+    let (kind, payload) = parse::llc(&packet, at)?;
+    parse::network(&packet, kind, payload)
 }
 
 #[cfg(test)]

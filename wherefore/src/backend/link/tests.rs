@@ -105,9 +105,53 @@ fn framings() -> Vec<(i32, u8, Vec<u8>)> {
     ]
 }
 
+/// What may lie between an Ethernet header and the IP header. The bytes are of frames that Wireshark 4.0 follows.
+fn between() -> Vec<(u8, Vec<u8>)> {
+    let inner = |kind: [u8; 2]| [vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2], kind.to_vec()].concat();
+    // Bottom of stack.
+    let label = [0x88, 0x47, 0, 6, 0x41, 0x40];
+    let nsh = |next: u8| vec![0x89, 0x4f, 0x0f, 0xc2, 2, next, 0, 0, 1, 0xff];
+    let macsec = |control: u8, len: usize| [vec![0x88, 0xe5, control, 0, 0, 0, 0, 1], zeros(len)].concat();
+    vec![
+        (4, [&[0x81, 0, 0, 1].repeat(20)[..], &[8, 0]].concat()),
+        (6, vec![0x88, 0xa8, 0, 1, 0x91, 0, 0, 2, 0x86, 0xdd]),
+        (4, [&label[..2], &[0, 6, 0x40, 0x40].repeat(10), &label[2..]].concat()),
+        (4, [&label[..], &[0, 0, 0, 7], &inner([8, 0])].concat()),
+        (6, [&label[..], &inner([0x86, 0xdd])].concat()),
+        (4, [&label[..], &[0x10, 0, 0, 0x21]].concat()),
+        (4, vec![0x88, 0x64, 0x11, 0, 0, 1, 0, 22, 0, 0x21]),
+        (4, vec![0x88, 0x64, 0x11, 0, 0, 1, 0, 21, 0x21]),
+        (4, [vec![0x88, 0xe7, 0, 0, 0, 1], inner([8, 0])].concat()),
+        (4, [vec![0x89, 3, 0, 0x20], inner([8, 0])].concat()),
+        (4, [vec![0x22, 0xf3, 0, 0x3f, 0, 1, 0, 2], inner([8, 0])].concat()),
+        (4, [vec![0x22, 0xf3, 0, 0x7f, 0, 1, 0, 2, 0, 0, 0, 0], inner([8, 0])].concat()),
+        (4, nsh(1)),
+        (6, nsh(2)),
+        (4, [nsh(3), inner([8, 0])].concat()),
+        (4, [&nsh(5), &label[2..]].concat()),
+        (4, vec![0x89, 9, 1, 1, 0, 1, 0, 0x64, 8, 0]),
+        (4, [vec![0xd2, 0x8b, 0, 1, 1, 0x10], zeros(8), vec![8, 0]].concat()),
+        (6, [vec![0xd2, 0x8b, 0, 1, 0, 0x20], zeros(6), vec![0x86, 0xdd]].concat()),
+        (4, vec![0x89, 0x2f, 0, 0x34, 0, 1, 8, 0]),
+        (4, vec![0xf1, 0xc1, 0, 0, 0, 1, 8, 0]),
+        (4, [vec![0x65, 0x58], inner([8, 0])].concat()),
+        (4, [macsec(0, 0), vec![8, 0]].concat()),
+        (4, [macsec(0x20, 8), vec![8, 0]].concat()),
+        (4, [vec![0x43, 5, 0x40, 15, 0x32, 0, 2, 0, 0, 0, 0, 3], inner([8, 0])].concat()),
+        (4, vec![0x89, 0x26, 0, 0, 0, 0, 8, 0]),
+        (4, vec![0x89, 0x3f, 0, 0, 0, 0, 0, 0, 0x81, 0, 0, 1, 8, 0]),
+        (4, vec![0, 0x24, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]),
+        (4, vec![0, 0x24, 0xaa, 0xaa, 3, 0, 0, 0xf8, 8, 0]),
+        (4, [vec![0, 0x50, 0xaa, 0xaa, 3, 0, 0x80, 0xc2, 0, 7, 0, 0], inner([8, 0])].concat()),
+        (4, vec![0, 0x1f, 6, 6, 3]),
+        (6, vec![0, 0x1f, 0xfe, 0xfe, 3, 0x8e]),
+    ]
+}
+
 #[test]
 fn every_framing_leads_to_its_ip_header() {
-    for (linktype, family, head) in framings() {
+    let ethernet = between().into_iter().map(|(family, head)| (1, family, [zeros(12), head].concat()));
+    for (linktype, family, head) in framings().into_iter().chain(ethernet) {
         let frame = [head.clone(), packet(family)].concat();
         let parsed =
             parse(linktype, &frame).unwrap_or_else(|reason| panic!("{linktype} {head:02x?}: {reason:?}"));
@@ -130,6 +174,10 @@ fn what_carries_no_ip_says_so() {
         assert_eq!(parse(105, &frame), Err(Reason::NonIp));
     }
     assert_eq!(parse(144, &zeros(60)), Err(Reason::NonIp));
+    let encrypted = [zeros(12), vec![0x88, 0xe5, 0x2c], zeros(60)].concat();
+    assert_eq!(parse(1, &encrypted), Err(Reason::NonIp));
+    let tags = [zeros(12), [0x81, 0, 0, 1].repeat(40), packet(4)].concat();
+    assert_eq!(parse(1, &tags), Err(Reason::LinkDepth));
     assert_eq!(parse(7, &[1, 2, 212, 2, 0, 1, 0x45]), Err(Reason::NonIp));
     assert_eq!(parse(999, &zeros(60)), Err(Reason::LinkType));
     assert_eq!(parse(-1, &zeros(60)), Err(Reason::LinkType));

@@ -1,4 +1,5 @@
-//! Sinks against a real HTTP server on loopback.
+//! Sinks against a real HTTP or HTTPS server on loopback.
+#![expect(clippy::unwrap_used, reason = "a test may fail by panic")]
 
 use std::{
     io::Write,
@@ -27,6 +28,8 @@ use wherefore_common::{Direction, FlowCounters, FlowKey};
 
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/https.rs"]
+mod https;
 
 use http::{Behaviour, SECRET, Server, answer, ok};
 
@@ -301,9 +304,6 @@ fn marked(own: &OwnTraffic, local: SocketAddr, remote: SocketAddr) -> [bool; 2] 
     [snapshot.flows[0].own, snapshot.flows[1].own]
 }
 
-// The server runs in this process too, so its ends of the connections would be found by looking at our
-// own descriptors; those that follow therefore look at what is known once both ends are closed, or run
-// the server where it is not seen (`note` alone knows the connection from the answer).
 #[tokio::test]
 async fn connections_are_known_as_our_own_after_they_are_gone() {
     let server = Server::start(vec![answer("200 OK", "connection: close\r\n", "ok")]).await;
@@ -331,4 +331,51 @@ async fn connections_without_an_answer_are_known_as_our_own() {
     };
     tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("the open connection should be known");
     assert_eq!(sinks.shutdown(Duration::ZERO).await.left(), 1);
+}
+
+/// Set for the process that speaks HTTPS: the URL to post to.
+const CHILD: &str = "WHEREFORE_TEST_HTTPS_URL";
+
+/// Run by [`https_trusts_the_systems_certificates_only`] in a process of its own, as the trusted
+/// certificates come from the environment.
+#[tokio::test]
+async fn https_child() {
+    let Ok(url) = std::env::var(CHILD) else { return };
+    let transport = Transport::new("Slack", &url, OwnTraffic::new()).unwrap();
+    let request = Slack::new(settings(&url)).encode(&alert("web1"));
+    println!("result: {:?}", transport.post(&request).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn https_trusts_the_systems_certificates_only() {
+    let dir = tempfile::tempdir().unwrap();
+    if !https::certificates(dir.path()) {
+        eprintln!("skipped: openssl is not installed, which makes the certificates of this test");
+        return;
+    }
+    let (server, acceptor) = (Server::start(vec![ok()]).await, https::acceptor(dir.path()));
+    let address = https::forward(acceptor, server.address).await;
+    let post = async |host: &str, trusted: &str| {
+        let output = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "https_child", "--nocapture"])
+            .env(CHILD, format!("https://{host}:{}/services/{SECRET}", address.port()))
+            .env("SSL_CERT_FILE", dir.path().join(trusted))
+            .env_remove("SSL_CERT_DIR")
+            .output()
+            .await
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let trusted = post("localhost", "ca.pem").await;
+    assert!(trusted.contains("result: Ok(Answer { status: 200"), "{trusted}");
+    // The certificate names localhost alone.
+    let other_name = post("127.0.0.1", "ca.pem").await;
+    assert!(other_name.contains("result: Err("), "{other_name}");
+    let other_authority = post("localhost", "other-ca.pem").await;
+    assert!(other_authority.contains("result: Err("), "{other_authority}");
+    for text in [other_name, other_authority] {
+        assert!(text.contains("certificate"), "{text}");
+        assert_no_secret(&text);
+    }
+    assert_eq!(server.received().len(), 1);
 }

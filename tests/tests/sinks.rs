@@ -1,4 +1,5 @@
-//! Sinks against a real HTTP server on loopback.
+//! Sinks against a real HTTP or HTTPS server on loopback.
+#![expect(clippy::unwrap_used, reason = "a test may fail by panic")]
 
 use std::{
     io::Write,
@@ -16,6 +17,7 @@ use wherefore::{
     sink::{
         Sink as _, Sinks,
         deliver::{Delivery, Pace, Post as _, Status},
+        files::BoundedFile,
         log::{self, TextLog},
         slack::{self, Slack},
         transport::Transport,
@@ -27,6 +29,8 @@ use wherefore_common::{Direction, FlowCounters, FlowKey};
 
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/https.rs"]
+mod https;
 
 use http::{Behaviour, SECRET, Server, answer, ok};
 
@@ -301,9 +305,6 @@ fn marked(own: &OwnTraffic, local: SocketAddr, remote: SocketAddr) -> [bool; 2] 
     [snapshot.flows[0].own, snapshot.flows[1].own]
 }
 
-// The server runs in this process too, so its ends of the connections would be found by looking at our
-// own descriptors; those that follow therefore look at what is known once both ends are closed, or run
-// the server where it is not seen (`note` alone knows the connection from the answer).
 #[tokio::test]
 async fn connections_are_known_as_our_own_after_they_are_gone() {
     let server = Server::start(vec![answer("200 OK", "connection: close\r\n", "ok")]).await;
@@ -331,4 +332,106 @@ async fn connections_without_an_answer_are_known_as_our_own() {
     };
     tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("the open connection should be known");
     assert_eq!(sinks.shutdown(Duration::ZERO).await.left(), 1);
+}
+
+/// Set for the process that speaks HTTPS: the URL to post to.
+const CHILD: &str = "WHEREFORE_TEST_HTTPS_URL";
+
+/// Run by [`https_trusts_the_systems_certificates_only`] in a process of its own, as the trusted
+/// certificates come from the environment.
+#[tokio::test]
+async fn https_child() {
+    let Ok(url) = std::env::var(CHILD) else { return };
+    let transport = Transport::new("Slack", &url, OwnTraffic::new()).unwrap();
+    let request = Slack::new(settings(&url)).encode(&alert("web1"));
+    println!("result: {:?}", transport.post(&request).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn https_trusts_the_systems_certificates_only() {
+    let dir = tempfile::tempdir().unwrap();
+    if !https::certificates(dir.path()) {
+        eprintln!("skipped: openssl is not installed, which makes the certificates of this test");
+        return;
+    }
+    let (server, acceptor) = (Server::start(vec![ok()]).await, https::acceptor(dir.path()));
+    let address = https::forward(acceptor, server.address).await;
+    let post = async |host: &str, trusted: &str| {
+        let output = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "https_child", "--nocapture"])
+            .env(CHILD, format!("https://{host}:{}/services/{SECRET}", address.port()))
+            .env("SSL_CERT_FILE", dir.path().join(trusted))
+            .env_remove("SSL_CERT_DIR")
+            .output()
+            .await
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let trusted = post("localhost", "ca.pem").await;
+    assert!(trusted.contains("result: Ok(Answer { status: 200"), "{trusted}");
+    // The certificate names localhost alone.
+    let other_name = post("127.0.0.1", "ca.pem").await;
+    assert!(other_name.contains("result: Err("), "{other_name}");
+    let other_authority = post("localhost", "other-ca.pem").await;
+    assert!(other_authority.contains("result: Err("), "{other_authority}");
+    for text in [other_name, other_authority] {
+        assert!(text.contains("certificate"), "{text}");
+        assert_no_secret(&text);
+    }
+    assert_eq!(server.received().len(), 1);
+}
+
+/// A file system of some pages, in a mount namespace of this thread alone.
+#[test]
+fn a_disk_that_fills_up_cuts_no_line_and_is_reported_twice() {
+    use nix::{
+        mount::{MsFlags, mount},
+        sched::{CloneFlags, unshare},
+    };
+
+    let required = std::env::var_os("WHEREFORE_REQUIRE_BPF").is_some_and(|value| value == "1");
+    let dir = tempfile::tempdir().unwrap();
+    let body = std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                let none = None::<&str>;
+                if let Err(error) = unshare(CloneFlags::CLONE_NEWNS)
+                    .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
+                    .and_then(|()| mount(none, dir.path(), Some("tmpfs"), MsFlags::empty(), Some("size=32k")))
+                {
+                    assert!(!required, "a mount namespace is needed: {error}");
+                    eprintln!("skipped: a mount namespace needs root: {error}");
+                    return None;
+                }
+                let filler = dir.path().join("filler");
+                std::fs::write(&filler, [0; 16384]).unwrap();
+                let path = dir.path().join("x.log");
+                let mut file = BoundedFile::open(path.clone(), 1 << 20).unwrap();
+                let mut kept = String::new();
+                let mut reports = Vec::new();
+                for i in 0..40 {
+                    if i == 30 {
+                        std::fs::remove_file(&filler).unwrap();
+                    }
+                    // Not a divisor of a page, so that the last one fits in part.
+                    let line = format!("{i:0>998}\n");
+                    reports.extend(file.write_line(line.as_bytes()).map(|report| (i, report.to_string())));
+                    if file.lost() == 0 {
+                        kept.push_str(&line);
+                    }
+                }
+                assert!(
+                    std::fs::read_to_string(&path).unwrap() == kept,
+                    "other lines than those said to be written"
+                );
+                Some(reports)
+            })
+            .join()
+            .unwrap()
+    });
+    let Some(reports) = body else { return };
+    assert_eq!(reports.len(), 2, "{reports:?}");
+    assert!(reports[0].1.contains("No space left"), "{reports:?}");
+    assert_eq!(reports[1].0, 30);
+    assert!(reports[1].1.contains("written again"), "{reports:?}");
 }

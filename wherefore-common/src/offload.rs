@@ -107,10 +107,12 @@ fn headers<P: Packet>(packet: &P, parsed: &Parsed) -> u32 {
 #[inline(always)]
 fn transport<P: Packet>(packet: &P, proto: u8, l4: u32) -> u32 {
     match proto {
-        TCP => match read::<[u8; 1], P>(packet, l4 + 12) {
-            Some([offset]) => u32::from(offset >> 4) * 4,
-            None => 20,
-        },
+        TCP => {
+            // A default instead of a second branch: LLVM would merge the branches and read the byte that
+            // is not there, which the verifier refuses.
+            let [offset] = read::<[u8; 1], P>(packet, l4 + 12).unwrap_or([0x50]);
+            u32::from(offset >> 4) * 4
+        }
         UDP => 8,
         SCTP => 12,
         _ => 0,
@@ -177,10 +179,8 @@ fn jumbo_header<P: Packet>(packet: &P, parsed: &Parsed) -> u32 {
     if parsed.family != 6 || parsed.ip_len != 0 {
         return 0;
     }
-    match read::<[u8; 1], P>(packet, parsed.l3 + 6) {
-        Some([0]) => 8,
-        _ => 0,
-    }
+    let [next_header] = read::<[u8; 1], P>(packet, parsed.l3 + 6).unwrap_or([TCP]);
+    if next_header == 0 { 8 } else { 0 }
 }
 
 #[inline(always)]

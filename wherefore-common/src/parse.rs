@@ -18,6 +18,7 @@ pub const MAX_EXTENSION_HEADERS: usize = 64;
 /// Last offset a header may begin at. The kernel's verifier wants packet offsets below 65,536 and this
 /// bound one mask away; user space keeps to it so that both sides give the same answer.
 pub const MAX_OFFSET: usize = 0x3fff;
+const _: () = assert!((MAX_OFFSET + 1).is_power_of_two());
 
 /// A type that any bytes are a valid value of, readable at any alignment.
 ///
@@ -132,8 +133,20 @@ pub mod ether_type {
 /// The [`Reason`] why the frame has no flow.
 #[inline(always)]
 pub fn ethernet<P: Packet>(packet: &P) -> Result<Parsed, Reason> {
+    let mut parsed = Parsed::default();
+    ethernet_into(packet, &mut parsed)?;
+    Ok(parsed)
+}
+
+/// [`ethernet`] into a value that exists already, all zeros. An error carries no [`Parsed`] then, whose
+/// undefined bytes the compiler may copy around, which the verifier refuses.
+///
+/// # Errors
+/// The [`Reason`] why the frame has no flow.
+#[inline(always)]
+pub fn ethernet_into<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), Reason> {
     let header: EthHdr = read(packet, 0).ok_or(Reason::LinkTruncated)?;
-    network(packet, u16::from_be(header.ether_type), EthHdr::LEN)
+    network_into(packet, u16::from_be(header.ether_type), EthHdr::LEN, parsed)
 }
 
 /// Parses what an EtherType announces at `offset`.
@@ -142,6 +155,18 @@ pub fn ethernet<P: Packet>(packet: &P) -> Result<Parsed, Reason> {
 /// The [`Reason`] why the frame has no flow.
 #[inline(always)]
 pub fn network<P: Packet>(packet: &P, ether_type: u16, offset: usize) -> Result<Parsed, Reason> {
+    let mut parsed = Parsed::default();
+    network_into(packet, ether_type, offset, &mut parsed)?;
+    Ok(parsed)
+}
+
+#[inline(always)]
+fn network_into<P: Packet>(
+    packet: &P,
+    ether_type: u16,
+    offset: usize,
+    parsed: &mut Parsed,
+) -> Result<(), Reason> {
     let (mut kind, mut at) = (ether_type, offset);
     for _ in 0..MAX_LINK_HEADERS {
         if kind == ether_type::IPV4 || kind == ether_type::IPV6 {
@@ -150,8 +175,8 @@ pub fn network<P: Packet>(packet: &P, ether_type: u16, offset: usize) -> Result<
         (kind, at) = link_header(packet, kind, packet.same(at))?;
     }
     match kind {
-        ether_type::IPV4 => ipv4(packet, at),
-        ether_type::IPV6 => ipv6(packet, at),
+        ether_type::IPV4 => ipv4(packet, at, parsed),
+        ether_type::IPV6 => ipv6(packet, at, parsed),
         _ => Err(Reason::LinkDepth),
     }
 }
@@ -162,10 +187,21 @@ pub fn network<P: Packet>(packet: &P, ether_type: u16, offset: usize) -> Result<
 /// The [`Reason`] why the frame has no flow.
 #[inline(always)]
 pub fn ip<P: Packet>(packet: &P, offset: usize) -> Result<Parsed, Reason> {
+    let mut parsed = Parsed::default();
+    ip_into(packet, offset, &mut parsed)?;
+    Ok(parsed)
+}
+
+/// [`ip`] into a value that exists already, all zeros; see [`ethernet_into`].
+///
+/// # Errors
+/// The [`Reason`] why the frame has no flow.
+#[inline(always)]
+pub fn ip_into<P: Packet>(packet: &P, offset: usize, parsed: &mut Parsed) -> Result<(), Reason> {
     let [first]: [u8; 1] = read(packet, offset).ok_or(Reason::IpTruncated)?;
     match first >> 4 {
-        4 => ipv4(packet, offset),
-        6 => ipv6(packet, offset),
+        4 => ipv4(packet, offset, parsed),
+        6 => ipv6(packet, offset, parsed),
         _ => Err(Reason::IpVersion),
     }
 }
@@ -253,7 +289,7 @@ pub fn llc<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
 }
 
 #[inline(always)]
-fn ipv4<P: Packet>(packet: &P, l3: usize) -> Result<Parsed, Reason> {
+fn ipv4<P: Packet>(packet: &P, l3: usize, parsed: &mut Parsed) -> Result<(), Reason> {
     let words: Ipv4Words = read(packet, l3).ok_or(Reason::IpTruncated)?;
     let start = u32::from_be(words[0]);
     if start >> 28 != 4 {
@@ -265,26 +301,23 @@ fn ipv4<P: Packet>(packet: &P, l3: usize) -> Result<Parsed, Reason> {
         return Err(Reason::IpHeader);
     }
     let frags = u32::from_be(words[1]) & 0xffff;
-    let mut parsed = Parsed {
-        src: mapped(words[3]),
-        dst: mapped(words[4]),
-        family: 4,
-        proto: (u32::from_be(words[2]) >> 16) as u8,
-        l3: l3 as u32,
-        l4: l3 as u32 + header_len,
-        ip_len: total_len,
-        // RFC 791: "more fragments" is 0x2000, the low 13 bits are the offset.
-        fragment: u8::from(frags & 0x3fff != 0),
-        ..Parsed::default()
-    };
+    parsed.src = mapped(words[3]);
+    parsed.dst = mapped(words[4]);
+    parsed.family = 4;
+    parsed.proto = (u32::from_be(words[2]) >> 16) as u8;
+    parsed.l3 = l3 as u32;
+    parsed.l4 = l3 as u32 + header_len;
+    parsed.ip_len = total_len;
+    // RFC 791: "more fragments" is 0x2000, the low 13 bits are the offset.
+    parsed.fragment = u8::from(frags & 0x3fff != 0);
     if frags & 0x1fff == 0 {
-        (parsed.sport, parsed.dport) = ports(packet, &parsed);
+        (parsed.sport, parsed.dport) = ports(packet, parsed);
     }
-    Ok(parsed)
+    Ok(())
 }
 
 #[inline(always)]
-fn ipv6<P: Packet>(packet: &P, l3: usize) -> Result<Parsed, Reason> {
+fn ipv6<P: Packet>(packet: &P, l3: usize, parsed: &mut Parsed) -> Result<(), Reason> {
     let words: Ipv6Words = read(packet, l3).ok_or(Reason::IpTruncated)?;
     let start = u64::from_be(words[0]);
     if start >> 60 != 6 {
@@ -294,15 +327,12 @@ fn ipv6<P: Packet>(packet: &P, l3: usize) -> Result<Parsed, Reason> {
     let next_header = (start >> 8) as u8;
     // RFC 2675, and Linux' large segments, which have no hop-by-hop header any more since 7.0.
     let jumbo = payload_len == 0 && matches!(next_header, HOP_BY_HOP | TCP);
-    let mut parsed = Parsed {
-        src: bytes(words[1], words[2]),
-        dst: bytes(words[3], words[4]),
-        family: 6,
-        proto: next_header,
-        l3: l3 as u32,
-        ip_len: if jumbo { 0 } else { payload_len + IPV6_LEN },
-        ..Parsed::default()
-    };
+    parsed.src = bytes(words[1], words[2]);
+    parsed.dst = bytes(words[3], words[4]);
+    parsed.family = 6;
+    parsed.proto = next_header;
+    parsed.l3 = l3 as u32;
+    parsed.ip_len = if jumbo { 0 } else { payload_len + IPV6_LEN };
     let mut at = l3 + IPV6_LEN as usize;
     let mut has_ports = true;
     for _ in 0..MAX_EXTENSION_HEADERS {
@@ -337,9 +367,9 @@ fn ipv6<P: Packet>(packet: &P, l3: usize) -> Result<Parsed, Reason> {
     }
     parsed.l4 = at as u32;
     if has_ports {
-        (parsed.sport, parsed.dport) = ports(packet, &parsed);
+        (parsed.sport, parsed.dport) = ports(packet, parsed);
     }
-    Ok(parsed)
+    Ok(())
 }
 
 const HOP_BY_HOP: u8 = 0;

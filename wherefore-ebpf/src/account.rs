@@ -14,7 +14,7 @@ use crate::{
 
 /// Counts a packet of a TC program.
 #[inline(always)]
-pub fn skb(skb: &Skb, direction: Direction, parsed: Result<Parsed, Reason>) {
+pub fn skb(skb: &Skb, direction: Direction, result: Result<(), Reason>, parsed: &Parsed) {
     let meta = skb.meta();
     let tag = if meta.vlan_present == 0 { 0 } else { offload::TAG };
     let offload = Offload {
@@ -25,16 +25,16 @@ pub fn skb(skb: &Skb, direction: Direction, parsed: Result<Parsed, Reason>) {
         tag,
     };
     let ifindex = meta.ifindex;
-    match parsed {
-        Ok(parsed) => {
+    match result {
+        Ok(()) => {
             let size = if offload.gso_size == 0 {
-                offload::plain(&offload, &parsed)
+                offload::plain(&offload, parsed)
             } else {
-                offload::segmented(skb, &offload, &parsed)
+                offload::segmented(skb, &offload, parsed)
             };
             let volume =
                 Volume { packets: size.packets, wire_bytes: size.wire_bytes, ip_bytes: size.ip_bytes };
-            let outcome = flow(ifindex, direction, &parsed, &volume);
+            let outcome = flow(ifindex, direction, parsed, &volume);
             if outcome.new == 1 {
                 debug!(
                     skb.ctx(),
@@ -55,12 +55,12 @@ pub fn skb(skb: &Skb, direction: Direction, parsed: Result<Parsed, Reason>) {
 
 /// Counts a packet of the XDP program.
 #[inline(always)]
-pub fn xdp(frame: &Xdp, parsed: Result<Parsed, Reason>) {
+pub fn xdp(frame: &Xdp, result: Result<(), Reason>, parsed: &Parsed) {
     let (len, ifindex) = (frame.len(), frame.ifindex());
-    match parsed {
-        Ok(parsed) => {
+    match result {
+        Ok(()) => {
             let volume = Volume { packets: 1, wire_bytes: len, ip_bytes: parsed.ip_bytes(len) };
-            let outcome = flow(ifindex, Direction::Ingress, &parsed, &volume);
+            let outcome = flow(ifindex, Direction::Ingress, parsed, &volume);
             if outcome.new == 1 {
                 debug!(
                     frame.ctx(),

@@ -1,6 +1,6 @@
 //! Reading a packet: by its pointers where the bytes are linear, by `bpf_skb_load_bytes` where not.
 
-use core::{arch::asm, cell::UnsafeCell};
+use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -8,15 +8,24 @@ use aya_ebpf::{
     helpers::generated::bpf_skb_load_bytes,
     programs::{TcContext, XdpContext},
 };
-use wherefore_common::parse::{Header, Packet};
+use wherefore_common::parse::{Header, MAX_OFFSET, Packet};
 
 /// The header `T` at `offset` of the packet memory from `data` to `end`.
 #[inline(always)]
 fn direct<T: Header>(data: usize, end: usize, offset: usize) -> Option<T> {
     let mut at = data;
-    // SAFETY: one addition of two registers. Real assembly, because LLVM otherwise reorders it with the
-    // comparison below, and the verifier wants "pointer plus bounded number, then compare".
-    unsafe { asm!("{at} += {offset}", at = inout(reg) at, offset = in(reg) offset) };
+    // SAFETY: arithmetic on two registers. Real assembly, because LLVM otherwise reorders it with the
+    // comparison below, and the verifier wants "pointer plus bounded number, then compare". The mask
+    // changes nothing: the parser compared the offset with MAX_OFFSET, but maybe in another register.
+    unsafe {
+        asm!(
+            "{offset} &= {max}",
+            "{at} += {offset}",
+            at = inout(reg) at,
+            offset = inout(reg) offset => _,
+            max = const MAX_OFFSET,
+        );
+    };
     if at + size_of::<T>() > end {
         return None;
     }
@@ -37,7 +46,7 @@ fn forget(mut value: usize, unknown: usize) -> usize {
 pub struct Skb {
     ctx: TcContext,
     /// Where `bpf_skb_load_bytes` writes: one place for all headers, as the stack has 512 bytes.
-    scratch: UnsafeCell<[u64; SCRATCH / 8]>,
+    scratch: UnsafeCell<MaybeUninit<[u64; SCRATCH / 8]>>,
 }
 
 /// The longest header read at once: IPv6.
@@ -46,7 +55,7 @@ const SCRATCH: usize = 40;
 impl Skb {
     #[inline(always)]
     pub fn new(ctx: TcContext) -> Self {
-        Self { ctx, scratch: UnsafeCell::new([0; SCRATCH / 8]) }
+        Self { ctx, scratch: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
     /// The kernel's view of the packet.
@@ -75,7 +84,7 @@ impl Packet for Skb {
         let failed = unsafe {
             bpf_skb_load_bytes(self.ctx.as_ptr(), offset as u32, scratch.cast(), size_of::<T>() as u32)
         };
-        // SAFETY: the bytes are initialised, and any bytes make a valid `T` (trait Header).
+        // SAFETY: the helper wrote the bytes, and any bytes make a valid `T` (trait Header).
         if failed == 0 { Some(unsafe { scratch.read_unaligned() }) } else { None }
     }
 

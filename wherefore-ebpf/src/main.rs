@@ -17,7 +17,10 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use wherefore_common::{Direction, parse};
+use wherefore_common::{
+    Direction,
+    parse::{self, Parsed},
+};
 
 use crate::context::{Skb, Xdp};
 
@@ -29,7 +32,9 @@ const NEXT: i32 = -1;
 #[classifier]
 pub fn wherefore_in(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx);
-    account::skb(&skb, Direction::Ingress, parse::ethernet(&skb));
+    let mut parsed = Parsed::default();
+    let result = parse::ethernet_into(&skb, &mut parsed);
+    account::skb(&skb, Direction::Ingress, result, &parsed);
     NEXT
 }
 
@@ -37,7 +42,9 @@ pub fn wherefore_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn wherefore_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx);
-    account::skb(&skb, Direction::Egress, parse::ethernet(&skb));
+    let mut parsed = Parsed::default();
+    let result = parse::ethernet_into(&skb, &mut parsed);
+    account::skb(&skb, Direction::Egress, result, &parsed);
     NEXT
 }
 
@@ -45,7 +52,9 @@ pub fn wherefore_out(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn wherefore_inip(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx);
-    account::skb(&skb, Direction::Ingress, parse::ip(&skb, 0));
+    let mut parsed = Parsed::default();
+    let result = parse::ip_into(&skb, 0, &mut parsed);
+    account::skb(&skb, Direction::Ingress, result, &parsed);
     NEXT
 }
 
@@ -53,7 +62,9 @@ pub fn wherefore_inip(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn wherefore_outip(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx);
-    account::skb(&skb, Direction::Egress, parse::ip(&skb, 0));
+    let mut parsed = Parsed::default();
+    let result = parse::ip_into(&skb, 0, &mut parsed);
+    account::skb(&skb, Direction::Egress, result, &parsed);
     NEXT
 }
 
@@ -61,7 +72,9 @@ pub fn wherefore_outip(ctx: TcContext) -> i32 {
 #[xdp]
 pub fn wherefore_xdp(ctx: XdpContext) -> u32 {
     let frame = Xdp::new(ctx);
-    account::xdp(&frame, parse::ethernet(&frame));
+    let mut parsed = Parsed::default();
+    let result = parse::ethernet_into(&frame, &mut parsed);
+    account::xdp(&frame, result, &parsed);
     XDP_PASS
 }
 

@@ -1,5 +1,7 @@
 //! Where counts come from: the kernel's tables, libpcap, or capture files.
 
+pub mod ebpf;
+
 use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::snapshot::Snapshot;

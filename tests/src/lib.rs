@@ -10,6 +10,7 @@ pub mod frame;
 pub mod http;
 pub mod lan;
 pub mod netns;
+mod random;
 pub mod scenario;
 pub mod tally;
 pub mod traffic;
@@ -24,6 +25,7 @@ pub use agent::{Agent, run_agent};
 pub use http::{Answer, HttpServer};
 pub use lan::Lan;
 pub use netns::Netns;
+pub use random::Random;
 pub use tally::Tally;
 
 /// Long enough for anything a test waits for, on a busy machine.
@@ -81,4 +83,16 @@ fn skip(reason: &str) -> bool {
     assert!(!required, "WHEREFORE_REQUIRE_BPF=1, but: {reason}");
     eprintln!("skipped: {reason}");
     false
+}
+
+/// Whether this process may load kernel programs; as [`require_root`] where not. Needs no namespace.
+///
+/// # Panics
+/// As [`require_root`].
+#[must_use]
+pub fn can_load() -> bool {
+    match wherefore::backend::ebpf::bench::Bench::new(1) {
+        Ok(_) => true,
+        Err(error) => skip(&format!("cannot load kernel programs: {error}")),
+    }
 }

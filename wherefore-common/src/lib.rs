@@ -7,8 +7,10 @@
 
 pub mod counters;
 pub mod key;
+pub mod offload;
 pub mod parse;
 pub mod reason;
+pub mod tables;
 
 pub use counters::{Amount, FlowCounters};
 pub use key::{Direction, FlowKey, UnaccountedKey};

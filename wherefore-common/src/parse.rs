@@ -7,11 +7,7 @@
 //! Sources: IEEE 802.3 and 802.1Q, RFC 3032 (MPLS), RFC 2516 (`PPPoE`), RFC 1661 (PPP), RFC 1042 (SNAP), those
 //! named at the other headers, RFC 791, RFC 8200, RFC 4302; IANA's "IEEE 802 Numbers" and "Protocol Numbers".
 
-use network_types::{
-    eth::EthHdr,
-    ip::{Ipv4Hdr, Ipv6Hdr},
-    mpls::Mpls,
-};
+use network_types::{eth::EthHdr, mpls::Mpls};
 
 use crate::Reason;
 
@@ -19,6 +15,10 @@ use crate::Reason;
 pub const MAX_LINK_HEADERS: usize = 32;
 /// IPv6 extension headers followed.
 pub const MAX_EXTENSION_HEADERS: usize = 64;
+/// Last offset a header may begin at. The kernel's verifier wants packet offsets below 65,536 and this
+/// bound one mask away; user space keeps to it so that both sides give the same answer.
+pub const MAX_OFFSET: usize = 0x3fff;
+const _: () = assert!((MAX_OFFSET + 1).is_power_of_two());
 
 /// A type that any bytes are a valid value of, readable at any alignment.
 ///
@@ -32,15 +32,36 @@ unsafe impl<const N: usize> Header for [u8; N] {}
 unsafe impl Header for EthHdr {}
 // SAFETY: as above.
 unsafe impl Header for Mpls {}
-// SAFETY: as above.
-unsafe impl Header for Ipv4Hdr {}
-// SAFETY: as above.
-unsafe impl Header for Ipv6Hdr {}
+// SAFETY: integers.
+unsafe impl Header for Ipv4Words {}
+// SAFETY: integers.
+unsafe impl Header for Ipv6Words {}
+
+/// An IPv4 header without options, in network order.
+type Ipv4Words = [u32; 5];
+/// An IPv6 header, in network order.
+type Ipv6Words = [u64; 5];
+const IPV4_LEN: u32 = size_of::<Ipv4Words>() as u32;
+const IPV6_LEN: u32 = size_of::<Ipv6Words>() as u32;
 
 /// A frame whose bytes can be read at an offset.
 pub trait Packet {
     /// The header at `offset`, or `None` when the frame (or what was captured of it) ends before its end.
+    /// The parser never asks for an offset beyond [`MAX_OFFSET`].
     fn read<T: Header>(&self, offset: usize) -> Option<T>;
+
+    /// The same offset again. The kernel side hides from the verifier what it knows about the value, so
+    /// that every turn of a loop begins in the same state and the turns do not multiply.
+    #[inline(always)]
+    fn same(&self, offset: usize) -> usize {
+        offset
+    }
+}
+
+/// [`Packet::read`] within [`MAX_OFFSET`].
+#[inline(always)]
+pub(crate) fn read<T: Header, P: Packet>(packet: &P, offset: usize) -> Option<T> {
+    if offset > MAX_OFFSET { None } else { packet.read(offset) }
 }
 
 /// What the parser found: the outermost IP layer.
@@ -132,8 +153,20 @@ pub mod ether_type {
 /// The [`Reason`] why the frame has no flow.
 #[inline(always)]
 pub fn ethernet<P: Packet>(packet: &P) -> Result<Parsed, Reason> {
-    let header: EthHdr = packet.read(0).ok_or(Reason::LinkTruncated)?;
-    network(packet, u16::from_be(header.ether_type), EthHdr::LEN)
+    let mut parsed = Parsed::default();
+    ethernet_into(packet, &mut parsed)?;
+    Ok(parsed)
+}
+
+/// [`ethernet`] into a value that exists already, all zeros. An error carries no [`Parsed`] then, whose
+/// undefined bytes the compiler may copy around, which the verifier refuses.
+///
+/// # Errors
+/// The [`Reason`] why the frame has no flow.
+#[inline(always)]
+pub fn ethernet_into<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), Reason> {
+    let header: EthHdr = read(packet, 0).ok_or(Reason::LinkTruncated)?;
+    network_into(packet, u16::from_be(header.ether_type), EthHdr::LEN, parsed)
 }
 
 /// Parses what an EtherType announces at `offset`.
@@ -142,16 +175,28 @@ pub fn ethernet<P: Packet>(packet: &P) -> Result<Parsed, Reason> {
 /// The [`Reason`] why the frame has no flow.
 #[inline(always)]
 pub fn network<P: Packet>(packet: &P, ether_type: u16, offset: usize) -> Result<Parsed, Reason> {
+    let mut parsed = Parsed::default();
+    network_into(packet, ether_type, offset, &mut parsed)?;
+    Ok(parsed)
+}
+
+#[inline(always)]
+fn network_into<P: Packet>(
+    packet: &P,
+    ether_type: u16,
+    offset: usize,
+    parsed: &mut Parsed,
+) -> Result<(), Reason> {
     let (mut kind, mut at) = (ether_type, offset);
     for _ in 0..MAX_LINK_HEADERS {
         if kind == ether_type::IPV4 || kind == ether_type::IPV6 {
             break;
         }
-        (kind, at) = link_header(packet, kind, at)?;
+        (kind, at) = link_header(packet, kind, packet.same(at))?;
     }
     match kind {
-        ether_type::IPV4 => ipv4(packet, at),
-        ether_type::IPV6 => ipv6(packet, at),
+        ether_type::IPV4 => ipv4(packet, at, parsed),
+        ether_type::IPV6 => ipv6(packet, at, parsed),
         _ => Err(Reason::LinkDepth),
     }
 }
@@ -162,10 +207,21 @@ pub fn network<P: Packet>(packet: &P, ether_type: u16, offset: usize) -> Result<
 /// The [`Reason`] why the frame has no flow.
 #[inline(always)]
 pub fn ip<P: Packet>(packet: &P, offset: usize) -> Result<Parsed, Reason> {
-    let [first]: [u8; 1] = packet.read(offset).ok_or(Reason::IpTruncated)?;
+    let mut parsed = Parsed::default();
+    ip_into(packet, offset, &mut parsed)?;
+    Ok(parsed)
+}
+
+/// [`ip`] into a value that exists already, all zeros; see [`ethernet_into`].
+///
+/// # Errors
+/// The [`Reason`] why the frame has no flow.
+#[inline(always)]
+pub fn ip_into<P: Packet>(packet: &P, offset: usize, parsed: &mut Parsed) -> Result<(), Reason> {
+    let [first]: [u8; 1] = read(packet, offset).ok_or(Reason::IpTruncated)?;
     match first >> 4 {
-        4 => ipv4(packet, offset),
-        6 => ipv6(packet, offset),
+        4 => ipv4(packet, offset, parsed),
+        6 => ipv6(packet, offset, parsed),
         _ => Err(Reason::IpVersion),
     }
 }
@@ -215,14 +271,14 @@ const ADDRESSES: usize = 12;
 /// The EtherType at `at`, and where its payload begins.
 #[inline(always)]
 fn inner_type<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
-    let bytes: [u8; 2] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    let bytes: [u8; 2] = read(packet, at).ok_or(Reason::LinkTruncated)?;
     Ok((u16::from_be_bytes(bytes), at + 2))
 }
 
 /// Distance to the EtherType behind a header that states its own length.
 #[inline(always)]
 fn variable<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<usize, Reason> {
-    let head: [u8; 4] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    let head: [u8; 4] = read(packet, at).ok_or(Reason::LinkTruncated)?;
     match kind {
         // 5 bits of option length in words of 4 bytes, across the first two bytes; nicknames; an Ethernet header.
         ether_type::TRILL => {
@@ -252,22 +308,22 @@ fn variable<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<usize, Reason
 /// Steps over one label; behind the last one is IP, an Ethernet pseudowire (RFC 4448) or a channel (RFC 5586).
 #[inline(always)]
 fn mpls<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<(u16, usize), Reason> {
-    let label: Mpls = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    let label: Mpls = read(packet, at).ok_or(Reason::LinkTruncated)?;
     let at = at + Mpls::LEN;
     if label.lbl_tc_s[2] & 1 == 0 {
         return Ok((kind, at));
     }
-    let [first]: [u8; 1] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    let [first]: [u8; 1] = read(packet, at).ok_or(Reason::LinkTruncated)?;
     match first >> 4 {
         4 => Ok((ether_type::IPV4, at)),
         6 => Ok((ether_type::IPV6, at)),
         // A control word has its first 16 bits zero; without one, the frame's destination begins here.
         0 => {
-            let word: [u8; 2] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+            let word: [u8; 2] = read(packet, at).ok_or(Reason::LinkTruncated)?;
             inner_type(packet, at + ADDRESSES + if word[0] | word[1] == 0 { 4 } else { 0 })
         }
         1 => {
-            let word: [u8; 4] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+            let word: [u8; 4] = read(packet, at).ok_or(Reason::LinkTruncated)?;
             Ok((ppp_ether_type(u16::from_be_bytes([word[2], word[3]]))?, at + 4))
         }
         _ => Err(Reason::NonIp),
@@ -276,7 +332,7 @@ fn mpls<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<(u16, usize), Rea
 
 #[inline(always)]
 fn pppoe<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
-    let header: [u8; 8] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    let header: [u8; 8] = read(packet, at).ok_or(Reason::LinkTruncated)?;
     let protocol = u16::from_be_bytes([header[6], header[7]]);
     // RFC 1661, 6.5: a protocol number may be compressed to its (odd) low byte.
     if header[6] & 1 == 1 {
@@ -288,7 +344,7 @@ fn pppoe<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
 /// RFC 8300: 6 bits of length in words of 4 bytes, metadata type, next protocol.
 #[inline(always)]
 fn nsh<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
-    let head: [u8; 4] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    let head: [u8; 4] = read(packet, at).ok_or(Reason::LinkTruncated)?;
     let next = at + (head[1] & 0x3f) as usize * 4;
     match head[3] {
         1 => Ok((ether_type::IPV4, next)),
@@ -305,10 +361,10 @@ fn nsh<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
 /// [`Reason::NonIp`] for other service access points or organisations.
 #[inline(always)]
 pub fn llc<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
-    let header: [u8; 3] = packet.read(at).ok_or(Reason::LinkTruncated)?;
+    let header: [u8; 3] = read(packet, at).ok_or(Reason::LinkTruncated)?;
     match header {
         [0xaa, 0xaa, 3] => {
-            let snap: [u8; 5] = packet.read(at + 3).ok_or(Reason::LinkTruncated)?;
+            let snap: [u8; 5] = read(packet, at + 3).ok_or(Reason::LinkTruncated)?;
             match snap {
                 // RFC 1042, and 802.1H's organisation for bridge tunnels.
                 [0, 0, 0 | 0xf8, high, low] => {
@@ -324,7 +380,7 @@ pub fn llc<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
         [0x06, 0x06, 3] => Ok((ether_type::IPV4, at + 3)),
         // ISO/IEC TR 9577 network layer protocol identifiers.
         [0xfe, 0xfe, 3] => {
-            let [identifier]: [u8; 1] = packet.read(at + 3).ok_or(Reason::LinkTruncated)?;
+            let [identifier]: [u8; 1] = read(packet, at + 3).ok_or(Reason::LinkTruncated)?;
             match identifier {
                 0xcc => Ok((ether_type::IPV4, at + 4)),
                 0x8e => Ok((ether_type::IPV6, at + 4)),
@@ -336,68 +392,67 @@ pub fn llc<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
 }
 
 #[inline(always)]
-fn ipv4<P: Packet>(packet: &P, l3: usize) -> Result<Parsed, Reason> {
-    let header: Ipv4Hdr = packet.read(l3).ok_or(Reason::IpTruncated)?;
-    if header.vihl >> 4 != 4 {
+fn ipv4<P: Packet>(packet: &P, l3: usize, parsed: &mut Parsed) -> Result<(), Reason> {
+    let words: Ipv4Words = read(packet, l3).ok_or(Reason::IpTruncated)?;
+    let start = u32::from_be(words[0]);
+    if start >> 28 != 4 {
         return Err(Reason::IpVersion);
     }
-    let header_len = u32::from(header.vihl & 0xf) * 4;
-    let total_len = u32::from(u16::from_be_bytes(header.tot_len));
-    if header_len < Ipv4Hdr::LEN as u32 || (total_len != 0 && total_len < header_len) {
+    let header_len = (start >> 24 & 0xf) * 4;
+    let total_len = start & 0xffff;
+    if header_len < IPV4_LEN || (total_len != 0 && total_len < header_len) {
         return Err(Reason::IpHeader);
     }
-    let frags = u16::from_be_bytes(header.frags);
-    let mut parsed = Parsed {
-        src: mapped(header.src_addr),
-        dst: mapped(header.dst_addr),
-        family: 4,
-        proto: header.proto,
-        l3: l3 as u32,
-        l4: l3 as u32 + header_len,
-        ip_len: total_len,
-        // RFC 791: "more fragments" is 0x2000, the low 13 bits are the offset.
-        fragment: u8::from(frags & 0x3fff != 0),
-        ..Parsed::default()
-    };
+    let frags = u32::from_be(words[1]) & 0xffff;
+    parsed.src = mapped(words[3]);
+    parsed.dst = mapped(words[4]);
+    parsed.family = 4;
+    parsed.proto = (u32::from_be(words[2]) >> 16) as u8;
+    parsed.l3 = l3 as u32;
+    parsed.l4 = l3 as u32 + header_len;
+    parsed.ip_len = total_len;
+    // RFC 791: "more fragments" is 0x2000, the low 13 bits are the offset.
+    parsed.fragment = u8::from(frags & 0x3fff != 0);
     if frags & 0x1fff == 0 {
-        (parsed.sport, parsed.dport) = ports(packet, &parsed);
+        (parsed.sport, parsed.dport) = ports(packet, parsed);
     }
-    Ok(parsed)
+    Ok(())
 }
 
 #[inline(always)]
-fn ipv6<P: Packet>(packet: &P, l3: usize) -> Result<Parsed, Reason> {
-    let header: Ipv6Hdr = packet.read(l3).ok_or(Reason::IpTruncated)?;
-    if header.vcf[0] >> 4 != 6 {
+fn ipv6<P: Packet>(packet: &P, l3: usize, parsed: &mut Parsed) -> Result<(), Reason> {
+    let words: Ipv6Words = read(packet, l3).ok_or(Reason::IpTruncated)?;
+    let start = u64::from_be(words[0]);
+    if start >> 60 != 6 {
         return Err(Reason::IpVersion);
     }
-    let payload_len = u32::from(u16::from_be_bytes(header.payload_len));
-    let jumbo = payload_len == 0 && header.next_hdr == HOP_BY_HOP;
-    let mut parsed = Parsed {
-        src: header.src_addr,
-        dst: header.dst_addr,
-        family: 6,
-        proto: header.next_hdr,
-        l3: l3 as u32,
-        ip_len: if jumbo { 0 } else { payload_len + Ipv6Hdr::LEN as u32 },
-        ..Parsed::default()
-    };
-    let mut at = l3 + Ipv6Hdr::LEN;
+    let payload_len = (start >> 16) as u32 & 0xffff;
+    let next_header = (start >> 8) as u8;
+    // RFC 2675, and Linux' large segments, which have no hop-by-hop header any more since 7.0.
+    let jumbo = payload_len == 0 && matches!(next_header, HOP_BY_HOP | TCP);
+    parsed.src = bytes(words[1], words[2]);
+    parsed.dst = bytes(words[3], words[4]);
+    parsed.family = 6;
+    parsed.proto = next_header;
+    parsed.l3 = l3 as u32;
+    parsed.ip_len = if jumbo { 0 } else { payload_len + IPV6_LEN };
+    let mut at = l3 + IPV6_LEN as usize;
     let mut has_ports = true;
     for _ in 0..MAX_EXTENSION_HEADERS {
+        at = packet.same(at);
         match parsed.proto {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
-                let Some([next, len]) = packet.read::<[u8; 2]>(at) else { break };
+                let Some([next, len]) = read::<[u8; 2], P>(packet, at) else { break };
                 parsed.proto = next;
                 at += (len as usize + 1) * 8;
             }
             AUTHENTICATION => {
-                let Some([next, len]) = packet.read::<[u8; 2]>(at) else { break };
+                let Some([next, len]) = read::<[u8; 2], P>(packet, at) else { break };
                 parsed.proto = next;
                 at += (len as usize + 2) * 4;
             }
             FRAGMENT => {
-                let Some(fragment) = packet.read::<[u8; 8]>(at) else { break };
+                let Some(fragment) = read::<[u8; 8], P>(packet, at) else { break };
                 let bits = u16::from_be_bytes([fragment[2], fragment[3]]);
                 parsed.proto = fragment[0];
                 at += 8;
@@ -415,9 +470,9 @@ fn ipv6<P: Packet>(packet: &P, l3: usize) -> Result<Parsed, Reason> {
     }
     parsed.l4 = at as u32;
     if has_ports {
-        (parsed.sport, parsed.dport) = ports(packet, &parsed);
+        (parsed.sport, parsed.dport) = ports(packet, parsed);
     }
-    Ok(parsed)
+    Ok(())
 }
 
 const HOP_BY_HOP: u8 = 0;
@@ -441,9 +496,9 @@ fn ports<P: Packet>(packet: &P, parsed: &Parsed) -> (u16, u16) {
     }
     let at = parsed.l4 as usize;
     let bytes = match parsed.proto {
-        TCP | UDP | DCCP | UDP_LITE => packet.read::<[u8; 4]>(at),
+        TCP | UDP | DCCP | UDP_LITE => read::<[u8; 4], P>(packet, at),
         // The common header is checked as a whole (RFC 9260, 3.1).
-        SCTP => packet.read::<[u8; 12]>(at).map(|header| [header[0], header[1], header[2], header[3]]),
+        SCTP => read::<[u8; 12], P>(packet, at).map(|header| [header[0], header[1], header[2], header[3]]),
         _ => None,
     };
     match bytes {
@@ -453,8 +508,20 @@ fn ports<P: Packet>(packet: &P, parsed: &Parsed) -> (u16, u16) {
 }
 
 #[inline(always)]
-const fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+fn mapped(v4: u32) -> [u8; 16] {
+    #[cfg(target_endian = "little")]
+    let low = 0xffff_0000 | u64::from(v4) << 32;
+    #[cfg(target_endian = "big")]
+    let low = 0x0000_ffff_0000_0000 | u64::from(v4);
+    bytes(0, low)
+}
+
+/// 16 bytes of two words in memory order, moved as words: byte by byte an address costs the kernel
+/// program 16 registers, or half its stack.
+#[inline(always)]
+fn bytes(first: u64, second: u64) -> [u8; 16] {
+    // SAFETY: equal sizes, and any bytes are a valid byte array.
+    unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>([first, second]) }
 }
 
 /// The captured bytes of a frame.

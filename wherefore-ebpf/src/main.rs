@@ -1,2 +1,89 @@
+//! The kernel programs: they count what passes and always let it pass.
+//!
+//! One program per direction and per beginning of the frame, chosen when attaching, so that no packet
+//! pays for finding out. Names stay below 16 characters: the kernel keeps no more, and `wherefore_` is
+//! how leftovers of a killed run are told from other people's programs.
 #![no_std]
 #![no_main]
+// Inline assembly on this target: atomic adds, packet pointers (see `context` and `tables`).
+#![feature(asm_experimental_arch)]
+
+mod account;
+mod context;
+mod tables;
+
+use aya_ebpf::{
+    bindings::xdp_action::XDP_PASS,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use wherefore_common::{
+    Direction,
+    parse::{self, Parsed},
+};
+
+use crate::context::{Skb, Xdp};
+
+/// `TC_ACT_UNSPEC`, which is also `TCX_NEXT`: the next program decides. `TC_ACT_OK` would hide the
+/// packet from it.
+const NEXT: i32 = -1;
+
+/// Ingress, frames that begin with an Ethernet header.
+#[classifier]
+pub fn wherefore_in(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    let mut parsed = Parsed::default();
+    let result = parse::ethernet_into(&skb, &mut parsed);
+    account::skb(&skb, Direction::Ingress, result, &parsed);
+    NEXT
+}
+
+/// Egress, frames that begin with an Ethernet header.
+#[classifier]
+pub fn wherefore_out(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    let mut parsed = Parsed::default();
+    let result = parse::ethernet_into(&skb, &mut parsed);
+    account::skb(&skb, Direction::Egress, result, &parsed);
+    NEXT
+}
+
+/// Ingress, frames that begin with the IP header (tun, `WireGuard`, tunnels, PPP).
+#[classifier]
+pub fn wherefore_inip(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    let mut parsed = Parsed::default();
+    let result = parse::ip_into(&skb, 0, &mut parsed);
+    account::skb(&skb, Direction::Ingress, result, &parsed);
+    NEXT
+}
+
+/// Egress, frames that begin with the IP header.
+#[classifier]
+pub fn wherefore_outip(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    let mut parsed = Parsed::default();
+    let result = parse::ip_into(&skb, 0, &mut parsed);
+    account::skb(&skb, Direction::Egress, result, &parsed);
+    NEXT
+}
+
+/// Ingress in the driver, before an skb exists.
+#[xdp]
+pub fn wherefore_xdp(ctx: XdpContext) -> u32 {
+    let frame = Xdp::new(ctx);
+    let mut parsed = Parsed::default();
+    let result = parse::ethernet_into(&frame, &mut parsed);
+    account::xdp(&frame, result, &parsed);
+    XDP_PASS
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+// Some helpers are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,2 +1,12 @@
 //! The `wherefore` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use wherefore::cli;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(parsed) => ExitCode::from(cli::execute(&parsed)),
+        Err(error) => error.exit(),
+    }
+}

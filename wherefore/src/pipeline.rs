@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    alert::{Alert, lifecycle::Lifecycle},
+    alert::{Alert, Lifecycle},
     backend::{self, Backend},
     config::{Config, Source},
     detect::anomalyzer::{Anomalyzer, SettingsError},
@@ -25,13 +25,15 @@ use crate::{
 /// tables and the interval lengthens: nothing is lost.
 const SNAPSHOTS_WAITING: usize = 4;
 /// How long alerts may wait to be delivered after the last interval.
-const DELIVERY_DEADLINE: Duration = Duration::from_secs(5);
+pub const DELIVERY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the world asks of a running pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// End after a last snapshot; the second one ends at once.
     Stop,
+    /// End after a last snapshot, as nobody reads any more; said again it changes nothing.
+    ReaderGone,
     /// Reopen log files.
     Reopen,
 }
@@ -153,12 +155,13 @@ pub async fn run(
             },
             signal = signals.recv() => match signal {
                 Some(Signal::Reopen) => sinks.reopen(),
-                Some(Signal::Stop) if !stopping => {
+                Some(Signal::ReaderGone) if stopping => {}
+                Some(Signal::Stop | Signal::ReaderGone) if !stopping => {
                     stopping = true;
                     // Fails only when the thread has ended by itself, and then recv() says so next.
                     let _ = stop.send(());
                 }
-                Some(Signal::Stop) | None => break,
+                _ => break,
             },
         }
     }
@@ -198,7 +201,11 @@ fn pump(
     std::thread::spawn(move || {
         let mut due = Instant::now() + interval;
         loop {
-            let wait = if backend.is_live() { due.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let wait = if backend.is_live() {
+                due.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
             let last = !matches!(stopped.recv_timeout(wait), Err(std_mpsc::RecvTimeoutError::Timeout));
             if last && !backend.is_live() {
                 return;

@@ -1,8 +1,10 @@
 //! Where counts come from: the kernel's tables, libpcap, or capture files.
 
 pub mod counter;
+pub mod ebpf;
 pub mod interfaces;
 pub mod link;
+pub mod live;
 pub mod pcap_file;
 pub mod pcap_live;
 pub mod probe;

@@ -6,12 +6,11 @@ use std::{ffi::OsStr, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use super::values;
-pub use super::watch_args::{
-    AlertArgs, AlertFormat, Bound, DetectionArgs, FilterArgs, Secret, SeriesArgs, WatchArgs,
-};
+pub use super::watch_args::{AlertArgs, Bound, DetectionArgs, FilterArgs, Secret, SeriesArgs, WatchArgs};
 use crate::{
     backend::{Choice, Hook},
     config::default,
+    render::{Format, KeyKind},
 };
 
 /// `wherefore`.
@@ -100,7 +99,7 @@ pub struct FlowsArgs {
     pub files: Vec<PathBuf>,
     /// What a row is: a flow (addresses, protocol, ports; also 5tuple) or a pair of addresses
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
-    pub key: Key,
+    pub key: KeyKind,
     /// Split rows further
     #[arg(long, value_enum, value_name = "WHAT", help_heading = "Output")]
     pub by: Option<By>,
@@ -265,31 +264,6 @@ pub enum Color {
     Always,
     /// Not at all.
     Never,
-}
-
-/// Form of lists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Table,
-    /// One JSON object.
-    Json,
-    /// One JSON object a line.
-    Jsonl,
-    /// Comma-separated values with a heading (RFC 4180).
-    Csv,
-}
-
-/// What a row of `flows` stands for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Key {
-    /// Addresses, protocol and ports.
-    #[default]
-    #[value(alias = "5tuple")]
-    Flow,
-    /// Addresses only.
-    Pair,
 }
 
 /// What splits the rows of `flows`.

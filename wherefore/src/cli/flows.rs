@@ -1,11 +1,68 @@
 //! `wherefore flows`: who sent how much to whom, from captures or a live host.
 
+use std::time::{Duration, Instant};
+
+use super::{Chosen, Failure, args::FlowsArgs, choose, print, run::start, width};
 use crate::{
     backend::{Backend, Error},
-    render::{Report, Summary},
+    config::{FlowsConfig, Source, exit},
+    filter::CompiledFilter,
+    render::{self, Report, Summary, flows::Options},
 };
 
-/// Reads `backend` to its end and sums it up.
+/// A live host's tables are emptied this often meanwhile, so that a long count needs no larger table.
+const POLL_EVERY: Duration = Duration::from_secs(5);
+
+/// Counts and prints; the exit code. What could be counted of a broken file is printed all the same.
+///
+/// # Errors
+/// What kept it from starting, or from printing.
+pub fn run(args: &FlowsArgs) -> Result<u8, Failure> {
+    let chosen = if args.files.is_empty() { choose(&args.capture.interfaces)? } else { Chosen::default() };
+    let config = FlowsConfig::flows(args, chosen)?;
+    for note in &config.notes {
+        eprintln!("note: {note}");
+    }
+    let summary = Summary::new(args.key, args.by.is_some());
+    let filter = config.filter.compile();
+    let mut backend = start(&config.source)?;
+    if matches!(config.source, Source::Live { .. }) {
+        eprintln!("{}; for {}", backend.description(), crate::units::format_duration(config.duration));
+    }
+    let wait = waiter(config.duration)?;
+    let (report, faults) = collect(backend.as_mut(), summary, &filter, wait);
+    drop(backend);
+    print(&render::flows(
+        &report,
+        Options { format: args.format, top: args.top.map(|n| n as usize), width: width() },
+    ))?;
+    for fault in &faults {
+        eprintln!("error: {fault}");
+    }
+    Ok(faults.first().map_or(exit::OK, exit::of_backend))
+}
+
+/// Waits until the next poll is due: true if there is more to come, false when `duration` is over or
+/// somebody pressed Ctrl-C.
+fn waiter(duration: Duration) -> Result<impl FnMut() -> bool, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::io("cannot start the async runtime"))?;
+    let end = Instant::now() + duration;
+    Ok(move || {
+        let left = end.saturating_duration_since(Instant::now());
+        let stopped = runtime.block_on(async {
+            tokio::select! {
+                () = tokio::time::sleep(left.min(POLL_EVERY)) => false,
+                _ = tokio::signal::ctrl_c() => true,
+            }
+        });
+        !stopped && Instant::now() < end
+    })
+}
+
+/// Reads `backend` to its end and sums up what `filter` wants.
 ///
 /// A live backend is polled whenever `wait` returns, for the last time after it returned false (the time is
 /// over, or somebody pressed Ctrl-C). For files `wait` is not called.
@@ -16,6 +73,7 @@ use crate::{
 pub fn collect(
     backend: &mut dyn Backend,
     mut summary: Summary,
+    filter: &CompiledFilter,
     mut wait: impl FnMut() -> bool,
 ) -> (Report, Vec<Error>) {
     let live = backend.is_live();
@@ -23,7 +81,10 @@ pub fn collect(
     loop {
         let last = live && !wait();
         match backend.poll() {
-            Ok(Some(snapshot)) => summary.add(&snapshot),
+            Ok(Some(mut snapshot)) => {
+                filter.apply(&mut snapshot);
+                summary.add(&snapshot);
+            }
             Ok(None) => break,
             Err(error) => {
                 let repeats = errors.last().is_some_and(|before| before.to_string() == error.to_string());
@@ -47,7 +108,7 @@ mod tests {
     use wherefore_common::{Amount, UnaccountedKey};
 
     use super::*;
-    use crate::{backend::Description, render::KeyKind, snapshot::Snapshot};
+    use crate::{backend::Description, filter::CidrFilter, render::KeyKind, snapshot::Snapshot};
 
     /// Answers in order; then `None` for ever, or the last answer if that was an error.
     struct Script {
@@ -78,7 +139,8 @@ mod tests {
     }
 
     fn packets(script: &mut Script, wait: impl FnMut() -> bool) -> (u64, usize) {
-        let (report, errors) = collect(script, Summary::new(KeyKind::Flow, false), wait);
+        let (report, errors) =
+            collect(script, Summary::new(KeyKind::Flow, false), &CidrFilter::default().compile(), wait);
         (report.total.packets, errors.len())
     }
 

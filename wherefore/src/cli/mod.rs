@@ -4,10 +4,13 @@ pub mod args;
 pub mod configure;
 mod detection;
 pub mod doctor;
+pub mod failure;
 pub mod flows;
 pub mod interfaces;
 pub mod legacy;
 mod old_filter;
+pub mod run;
+pub mod screen;
 mod spelling;
 mod values;
 mod watch_args;
@@ -15,9 +18,15 @@ mod watch_args;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, io::IsTerminal as _};
 
 use clap::{Parser as _, error::ErrorKind};
+
+use self::{args::Command, configure::Chosen, failure::Failure};
+use crate::{
+    backend,
+    config::{Config, exit},
+};
 
 /// A command line that was understood.
 #[derive(Clone, Debug)]
@@ -46,4 +55,54 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::E
         warnings: translated.warnings,
         original_detection: translated.original_detection,
     })
+}
+
+/// Carries out a command; the exit code.
+#[must_use]
+pub fn execute(parsed: &Parsed) -> u8 {
+    let read = |path: &std::path::Path| std::fs::read_to_string(path);
+    let original = parsed.original_detection;
+    let result = match &parsed.command {
+        Command::Run(args) => choose(&args.capture.interfaces)
+            .and_then(|chosen| Ok(Config::run(args, chosen, original, &read)?))
+            .and_then(|config| run::run(&config, parsed, args.watch.format)),
+        Command::Replay(args) => Config::replay(args, original, &read)
+            .map_err(Failure::from)
+            .and_then(|config| run::run(&config, parsed, args.watch.format)),
+        Command::Flows(args) => flows::run(args),
+        Command::Interfaces(args) => interfaces::run(args.format, width())
+            .map_err(Failure::from)
+            .and_then(|output| print(&output).map(|()| exit::OK)),
+        Command::Doctor(args) => {
+            let color = parsed.command.common().colored(std::env::var_os("NO_COLOR").as_deref(), terminal());
+            let (output, code) = doctor::run(args.format, color, width());
+            print(&output).map(|()| code)
+        }
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        failure.exit_code()
+    })
+}
+
+/// The interfaces to watch: those named, else what the host's routes say.
+fn choose(named: &[String]) -> Result<Chosen, Failure> {
+    let chosen = backend::interfaces::choose(named)?;
+    let interfaces = chosen.interfaces.into_iter().map(|interface| interface.name).collect();
+    Ok(Chosen { interfaces, why: chosen.why })
+}
+
+/// Prints a command's data.
+fn print(output: &crate::render::Output) -> Result<(), Failure> {
+    output.print().map_err(Failure::io("cannot write to standard output"))
+}
+
+/// Whether standard output is a terminal.
+fn terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// How wide a table may be; `None` where nobody looks at it.
+fn width() -> Option<usize> {
+    terminal().then(|| screen::LiveScreen::size().0.into())
 }

@@ -1,23 +1,29 @@
 //! `wherefore run` and `wherefore replay`: the pipeline with a screen.
 
-use std::{collections::VecDeque, fs, io::IsTerminal as _, sync::Mutex};
+use std::{
+    collections::VecDeque,
+    fs,
+    io::{IsTerminal as _, Write as _},
+    sync::Mutex,
+};
 
 use tokio::{signal::unix, sync::mpsc};
 use tracing_subscriber::{Layer as _, filter::LevelFilter, fmt, layer::SubscriberExt as _};
 
 use super::{
-    Parsed, Start,
-    args::{AlertFormat, CommonArgs},
+    Parsed,
+    args::CommonArgs,
     failure::Failure,
-    screen::{LastLines, LiveScreen},
+    screen::{LastLines, Lines, LiveScreen},
 };
 use crate::{
     backend::{self, Backend, Description},
     config::{Config, Source, exit},
     pipeline::{self, Event, Outcome, Signal, Stages},
-    render::{self, LiveView},
+    render::{self, Format, LiveView},
     sink::{Sinks, log::TextLog},
     snapshot::Snapshot,
+    units::format_duration,
 };
 
 /// Alerts kept for the live table.
@@ -31,36 +37,33 @@ enum Follow {
     /// Log lines on standard output.
     Lines,
     /// Alerts as JSON lines or CSV on standard output; the log goes to standard error.
-    Records(AlertFormat),
+    Records(Format),
 }
 
 /// Runs the pipeline to its end; the exit code.
 ///
 /// # Errors
 /// What kept it from starting.
-pub fn run(
-    config: &Config,
-    parsed: &Parsed,
-    format: AlertFormat,
-    shutdown_hint: &str,
-) -> Result<u8, Failure> {
+pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failure> {
     let common = parsed.command.common();
     let live = matches!(config.source, Source::Live { .. });
     let terminal = std::io::stdout().is_terminal();
     let follow = match format {
-        AlertFormat::Table if live && terminal => Follow::Table,
-        AlertFormat::Table => Follow::Lines,
+        Format::Table if live && terminal => Follow::Table,
+        Format::Table => Follow::Lines,
         records => Follow::Records(records),
     };
     let color = common.colored(std::env::var_os("NO_COLOR").as_deref(), terminal);
     let text_log = TextLog::open(&config.log)?;
     let last_lines = LastLines::default();
-    start_logging(common, follow, color, text_log.clone(), &last_lines);
+    let (signal, mut signals) = mpsc::channel(8);
+    start_logging(common, follow, color, text_log.clone(), &last_lines, &signal);
     for note in parsed.warnings.iter().chain(&config.notes) {
         tracing::warn!("{note}");
     }
     if let Some(dir) = &config.archive_dir {
-        fs::create_dir_all(dir).map_err(Failure::io(format!("cannot create --archive-dir {}", dir.display())))?;
+        fs::create_dir_all(dir)
+            .map_err(Failure::io(format!("cannot create --archive-dir {}", dir.display())))?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -70,14 +73,14 @@ pub fn run(
         let stages = Stages::new(config, hostname())?;
         let sinks = Sinks::start(&config.log, config.slack.as_ref())?.with_text_log(text_log);
         // Nothing was attached so far, and everything has been checked.
-        let mut signals = signals()?;
+        listen(&signal)?;
         let backend = start(&config.source)?;
         let description = backend.description().clone();
         tracing::info!("{description}");
         if let Source::Live { chosen_by, .. } = &config.source {
-            tracing::info!("interfaces: {chosen_by}; {shutdown_hint}");
+            tracing::info!("interfaces: {chosen_by}; figures every {}", format_duration(config.interval));
         }
-        let mut viewer = Viewer::new(follow, color, description, config, last_lines)?;
+        let mut viewer = Viewer::new(follow, color, description, config, last_lines, Lines(signal.clone()))?;
         let outcome =
             pipeline::run(stages, backend, sinks, &mut signals, |event| viewer.observe(&event)).await;
         drop(viewer);
@@ -137,6 +140,7 @@ struct Viewer {
     last: Snapshot,
     alerts_so_far: u64,
     csv_begun: bool,
+    records: Lines,
 }
 
 impl Viewer {
@@ -146,6 +150,7 @@ impl Viewer {
         description: Description,
         config: &Config,
         last_lines: LastLines,
+        records: Lines,
     ) -> Result<Self, Failure> {
         let screen = match follow {
             Follow::Table => Some(LiveScreen::enter().map_err(Failure::io("cannot use the terminal"))?),
@@ -163,6 +168,7 @@ impl Viewer {
             last: Snapshot::default(),
             alerts_so_far: 0,
             csv_begun: false,
+            records,
         };
         viewer.draw();
         Ok(viewer)
@@ -201,16 +207,16 @@ impl Viewer {
         match self.follow {
             Follow::Records(format) => {
                 let mut text = String::new();
-                if format == AlertFormat::Csv {
+                if format == Format::Csv {
                     if !self.csv_begun {
-                        text.push_str(&crate::alert::csv::HEADER);
+                        text.push_str(&render::alerts::csv_header());
                         self.csv_begun = true;
                     }
-                    text.push_str(&crate::alert::csv::line(alert));
+                    text.push_str(&render::alerts::csv_line(alert));
                 } else {
                     text = alert.to_json() + "\n";
                 }
-                if let Err(error) = render::print(&text) {
+                if let Err(error) = self.records.write_all(text.as_bytes()) {
                     tracing::error!("cannot write to standard output: {error}");
                 }
             }
@@ -253,29 +259,25 @@ fn start_logging(
     color: bool,
     text_log: Option<TextLog>,
     last_lines: &LastLines,
+    signal: &mpsc::Sender<Signal>,
 ) {
     let level = LevelFilter::from_level(common.level().tracing());
+    let layer = || fmt::layer().with_target(false).with_ansi(false);
     let screen = match follow {
-        Follow::Table => fmt::layer()
-            .with_target(false)
-            .with_ansi(false)
-            .with_writer(Mutex::new(last_lines.clone()))
-            // Alerts have their own place in the live table.
-            .with_filter(level)
-            .boxed(),
-        Follow::Lines => fmt::layer().with_target(false).with_ansi(color).with_writer(std::io::stdout).with_filter(level).boxed(),
-        Follow::Records(_) => {
-            fmt::layer().with_target(false).with_ansi(false).with_writer(std::io::stderr).with_filter(level).boxed()
+        Follow::Table => layer().with_writer(Mutex::new(last_lines.clone())).with_filter(level).boxed(),
+        Follow::Lines => {
+            layer().with_ansi(color).with_writer(Mutex::new(Lines(signal.clone()))).with_filter(level).boxed()
         }
+        Follow::Records(_) => layer().with_writer(std::io::stderr).with_filter(level).boxed(),
     };
-    let file = text_log.map(|log| fmt::layer().with_target(false).with_ansi(false).with_writer(log).with_filter(level));
+    let file = text_log
+        .map(|log| fmt::layer().with_target(false).with_ansi(false).with_writer(log).with_filter(level));
     // Fails only when a logger is set already: in a test that runs a command twice.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(screen).with(file));
 }
 
-/// The signals of a daemon, as the pipeline's.
-fn signals() -> Result<mpsc::Receiver<Signal>, Failure> {
-    let (tx, rx) = mpsc::channel(8);
+/// Passes a daemon's signals on to the pipeline.
+fn listen(to: &mpsc::Sender<Signal>) -> Result<(), Failure> {
     let kinds = [
         (unix::SignalKind::interrupt(), Signal::Stop),
         (unix::SignalKind::terminate(), Signal::Stop),
@@ -283,12 +285,10 @@ fn signals() -> Result<mpsc::Receiver<Signal>, Failure> {
     ];
     for (kind, signal) in kinds {
         let mut stream = unix::signal(kind).map_err(Failure::io("cannot listen for signals"))?;
-        let tx = tx.clone();
-        tokio::spawn(async move {
-            while stream.recv().await.is_some() && tx.send(signal).await.is_ok() {}
-        });
+        let to = to.clone();
+        tokio::spawn(async move { while stream.recv().await.is_some() && to.send(signal).await.is_ok() {} });
     }
-    Ok(rx)
+    Ok(())
 }
 
 /// This host's name, for alerts.

@@ -11,6 +11,9 @@ use crossterm::{
     execute, queue,
     terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen},
 };
+use tokio::sync::mpsc;
+
+use crate::pipeline::Signal;
 
 /// Log lines kept for the foot of the live table.
 const LINES_KEPT: usize = 5;
@@ -49,6 +52,35 @@ impl Drop for LiveScreen {
     fn drop(&mut self) {
         // Nothing is left to do if the terminal is gone.
         let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
+    }
+}
+
+/// Standard output for lines. A reader that went away (`| head`) ends the run, quietly and in order:
+/// what is attached gets detached.
+#[derive(Clone)]
+pub struct Lines(pub mpsc::Sender<Signal>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match io::stdout().write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_gone(bytes.len()),
+            result => result,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match io::stdout().flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_gone(0).map(|_| ()),
+            result => result,
+        }
+    }
+}
+
+impl Lines {
+    fn reader_gone(&self, length: usize) -> io::Result<usize> {
+        // A full queue holds a signal already.
+        let _ = self.0.try_send(Signal::ReaderGone);
+        Ok(length)
     }
 }
 

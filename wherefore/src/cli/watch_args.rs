@@ -10,6 +10,7 @@ use crate::{
     config::default,
     detect::anomalyzer::{self, Method},
     judge,
+    render::Format,
     series::{self, Level, Unit},
 };
 
@@ -32,9 +33,9 @@ pub struct WatchArgs {
     /// Who is told.
     #[command(flatten)]
     pub alerts: AlertArgs,
-    /// Form of alerts on standard output: text lines (table, text) or one JSON object a line (jsonl, json)
+    /// Form of alerts on standard output: text (table), an object a line (json, jsonl), or csv
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
-    pub format: AlertFormat,
+    pub format: Format,
 }
 
 /// Which addresses count.
@@ -225,16 +226,4 @@ impl From<&str> for Secret {
     fn from(text: &str) -> Self {
         Self(text.into())
     }
-}
-
-/// Form of alerts on standard output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum AlertFormat {
-    /// For people; the live table where standard output is a terminal.
-    #[default]
-    #[value(alias = "text")]
-    Table,
-    /// One JSON object a line.
-    #[value(alias = "json")]
-    Jsonl,
 }

@@ -1,5 +1,6 @@
 //! What a person or a script reads: tables, JSON, CSV, the live table. Pure, except for [`print()`].
 
+pub mod alerts;
 pub mod flows;
 pub mod live;
 pub mod summary;

@@ -33,7 +33,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pcap::{Active, Capture};
 use wherefore_common::{Amount, Direction};
 
-use super::{Backend, Description, Error, LiveSettings, Watched, counter::{Counter, Packet}, interfaces};
+use super::{
+    Backend, Description, Error, LiveSettings, Watched,
+    counter::{Counter, Packet},
+    interfaces,
+};
 use crate::{snapshot::Snapshot, time::Timestamp};
 
 /// Longest time a captured packet waits in the kernel, whatever `-w` says: an interval should hold what

@@ -1,0 +1,118 @@
+//! From a parsed packet to the tables.
+
+use aya_log_ebpf::debug;
+use wherefore_common::{
+    Direction, FlowKey, Reason, UnaccountedKey,
+    offload::{self, Offload},
+    parse::Parsed,
+};
+
+use crate::{
+    context::{Skb, Xdp},
+    tables::{self, Volume},
+};
+
+/// Counts a packet of a TC program.
+#[inline(always)]
+pub fn skb(skb: &Skb, direction: Direction, result: Result<(), Reason>, parsed: &Parsed) {
+    let meta = skb.meta();
+    let tag = if meta.vlan_present == 0 { 0 } else { offload::TAG };
+    let offload = Offload {
+        len: meta.len,
+        wire_len: if matches!(direction, Direction::Egress) { meta.wire_len } else { 0 },
+        gso_size: meta.gso_size,
+        gso_segs: meta.gso_segs,
+        tag,
+    };
+    let ifindex = meta.ifindex;
+    match result {
+        Ok(()) => {
+            let size = if offload.gso_size == 0 {
+                offload::plain(&offload, parsed)
+            } else {
+                offload::segmented(skb, &offload, parsed)
+            };
+            let volume =
+                Volume { packets: size.packets, wire_bytes: size.wire_bytes, ip_bytes: size.ip_bytes };
+            let outcome = flow(ifindex, direction, parsed, &volume);
+            if outcome.new == 1 {
+                debug!(
+                    skb.ctx(),
+                    "interface {}: new flow, protocol {}, {} bytes", ifindex, parsed.proto, volume.wire_bytes
+                );
+            }
+            if outcome.refused == 1 {
+                debug!(skb.ctx(), "interface {}: no room for a flow of protocol {}", ifindex, parsed.proto);
+            }
+        }
+        Err(reason) => {
+            let (packets, wire_bytes) = offload::unparsed(&offload);
+            unaccounted(ifindex, direction, reason, packets, wire_bytes);
+            debug!(skb.ctx(), "interface {}: no flow, reason {}", ifindex, reason as u8);
+        }
+    }
+}
+
+/// Counts a packet of the XDP program.
+#[inline(always)]
+pub fn xdp(frame: &Xdp, result: Result<(), Reason>, parsed: &Parsed) {
+    let (len, ifindex) = (frame.len(), frame.ifindex());
+    match result {
+        Ok(()) => {
+            let volume = Volume { packets: 1, wire_bytes: len, ip_bytes: parsed.ip_bytes(len) };
+            let outcome = flow(ifindex, Direction::Ingress, parsed, &volume);
+            if outcome.new == 1 {
+                debug!(
+                    frame.ctx(),
+                    "interface {}: new flow, protocol {}, {} bytes", ifindex, parsed.proto, len
+                );
+            }
+        }
+        Err(reason) => {
+            unaccounted(ifindex, Direction::Ingress, reason, 1, len);
+            debug!(frame.ctx(), "interface {}: no flow, reason {}", ifindex, reason as u8);
+        }
+    }
+}
+
+/// What became of a packet with a flow.
+struct Outcome {
+    new: u8,
+    refused: u8,
+}
+
+#[inline(always)]
+fn flow(ifindex: u32, direction: Direction, parsed: &Parsed, volume: &Volume) -> Outcome {
+    let key = FlowKey {
+        src: parsed.src,
+        dst: parsed.dst,
+        ifindex,
+        sport: parsed.sport,
+        dport: parsed.dport,
+        proto: parsed.proto,
+        family: parsed.family,
+        direction: direction as u8,
+        pad: [0; 5],
+    };
+    let generation = tables::generation();
+    match tables::count_flow(generation, &key, volume) {
+        Ok(new) => Outcome { new: u8::from(new), refused: 0 },
+        Err(reason) => {
+            let key = UnaccountedKey {
+                ifindex,
+                direction: direction as u8,
+                reason: reason as u8,
+                proto: parsed.proto,
+                pad: 0,
+            };
+            tables::count_unaccounted(generation, &key, volume.packets, volume.wire_bytes);
+            Outcome { new: 0, refused: 1 }
+        }
+    }
+}
+
+#[inline(always)]
+fn unaccounted(ifindex: u32, direction: Direction, reason: Reason, packets: u32, wire_bytes: u32) {
+    let key = UnaccountedKey { ifindex, direction: direction as u8, reason: reason as u8, proto: 0, pad: 0 };
+    tables::count_unaccounted(tables::generation(), &key, packets, wire_bytes);
+}

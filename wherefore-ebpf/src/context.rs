@@ -1,0 +1,135 @@
+//! Reading a packet: by its pointers where the bytes are linear, by `bpf_skb_load_bytes` where not.
+
+use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::__sk_buff,
+    helpers::generated::bpf_skb_load_bytes,
+    programs::{TcContext, XdpContext},
+};
+use wherefore_common::parse::{Header, MAX_OFFSET, Packet};
+
+/// The header `T` at `offset` of the packet memory from `data` to `end`.
+#[inline(always)]
+fn direct<T: Header>(data: usize, end: usize, offset: usize) -> Option<T> {
+    let mut at = data;
+    // SAFETY: arithmetic on two registers. Real assembly, because LLVM otherwise reorders it with the
+    // comparison below, and the verifier wants "pointer plus bounded number, then compare". The mask
+    // changes nothing: the parser compared the offset with MAX_OFFSET, but maybe in another register.
+    unsafe {
+        asm!(
+            "{offset} &= {max}",
+            "{at} += {offset}",
+            at = inout(reg) at,
+            offset = inout(reg) offset => _,
+            max = const MAX_OFFSET,
+        );
+    };
+    if at + size_of::<T>() > end {
+        return None;
+    }
+    // SAFETY: the bytes lie within the packet, any bytes make a valid `T` (trait Header).
+    Some(unsafe { (at as *const T).read_unaligned() })
+}
+
+/// The same number, of which the verifier no longer knows anything: two exclusive ors with a number it
+/// cannot know either.
+#[inline(always)]
+fn forget(mut value: usize, unknown: usize) -> usize {
+    // SAFETY: arithmetic on registers only.
+    unsafe { asm!("{v} ^= {u}", "{v} ^= {u}", v = inout(reg) value, u = in(reg) unknown) };
+    value
+}
+
+/// A packet in a TC program.
+pub struct Skb {
+    ctx: TcContext,
+    /// Where `bpf_skb_load_bytes` writes: one place for all headers, as the stack has 512 bytes.
+    scratch: UnsafeCell<MaybeUninit<[u64; SCRATCH / 8]>>,
+}
+
+/// The longest header read at once: IPv6.
+const SCRATCH: usize = 40;
+
+impl Skb {
+    #[inline(always)]
+    pub fn new(ctx: TcContext) -> Self {
+        Self { ctx, scratch: UnsafeCell::new(MaybeUninit::uninit()) }
+    }
+
+    /// The kernel's view of the packet.
+    #[inline(always)]
+    pub fn meta(&self) -> &__sk_buff {
+        // SAFETY: the context pointer is valid as long as the program runs.
+        unsafe { &*self.ctx.skb.skb }
+    }
+
+    #[inline(always)]
+    pub fn ctx(&self) -> &TcContext {
+        &self.ctx
+    }
+}
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn read<T: Header>(&self, offset: usize) -> Option<T> {
+        if let Some(header) = direct(self.ctx.data(), self.ctx.data_end(), offset) {
+            return Some(header);
+        }
+        const { assert!(size_of::<T>() <= SCRATCH) };
+        let scratch: *mut T = self.scratch.get().cast();
+        // SAFETY: the helper writes size_of::<T>() bytes, for which there is room, or fails, as it does
+        // for offsets beyond the packet.
+        let failed = unsafe {
+            bpf_skb_load_bytes(self.ctx.as_ptr(), offset as u32, scratch.cast(), size_of::<T>() as u32)
+        };
+        // SAFETY: the helper wrote the bytes, and any bytes make a valid `T` (trait Header).
+        if failed == 0 { Some(unsafe { scratch.read_unaligned() }) } else { None }
+    }
+
+    #[inline(always)]
+    fn same(&self, offset: usize) -> usize {
+        forget(offset, self.meta().len as usize)
+    }
+}
+
+/// A packet in an XDP program. Fragments of a multi-buffer packet are not read: headers lie in the
+/// first buffer.
+pub struct Xdp {
+    ctx: XdpContext,
+}
+
+impl Xdp {
+    #[inline(always)]
+    pub fn new(ctx: XdpContext) -> Self {
+        Self { ctx }
+    }
+
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        (self.ctx.data_end() - self.ctx.data()) as u32
+    }
+
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        self.ctx.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    pub fn ctx(&self) -> &XdpContext {
+        &self.ctx
+    }
+}
+
+impl Packet for Xdp {
+    #[inline(always)]
+    fn read<T: Header>(&self, offset: usize) -> Option<T> {
+        direct(self.ctx.data(), self.ctx.data_end(), offset)
+    }
+
+    #[inline(always)]
+    fn same(&self, offset: usize) -> usize {
+        forget(offset, self.ctx.rx_queue_index() as usize)
+    }
+}

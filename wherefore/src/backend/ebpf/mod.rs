@@ -1,0 +1,164 @@
+//! Counting in the kernel: programs at an interface's hooks, tables read and emptied once an interval.
+
+pub mod attach;
+mod batch;
+pub mod load;
+mod netlink;
+pub mod permission;
+mod swap;
+
+use std::collections::BTreeMap;
+
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+
+pub use attach::{AttachedProgram, Start, Target, attached_programs, leftovers, remove_leftovers};
+pub use load::{Probe, probe};
+pub use permission::missing_capabilities;
+
+use self::{
+    attach::{Attached, Owner},
+    load::{Loaded, Tables},
+    swap::Counting,
+};
+use super::{Backend, Description, Error, Hook, LiveSettings, Watched};
+use crate::snapshot::Snapshot;
+
+/// The kernel programs at work. Dropping it detaches them and gives their tables back.
+pub struct EbpfBackend {
+    description: Description,
+    // Detached before the programs and tables below go.
+    attached: Vec<Attached>,
+    counting: Counting,
+    log: Option<EbpfLogger<KernelLog>>,
+    _ebpf: Ebpf,
+    _owner: Owner,
+}
+
+/// Loads the programs and attaches them to each of `targets`, the interfaces that `settings` names.
+///
+/// # Errors
+/// [`Error::Permission`] with the capabilities that are missing and how to give them; else
+/// [`Error::System`]. Nothing stays attached after an error.
+pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend, Error> {
+    let missing = missing_capabilities();
+    if !missing.is_empty() {
+        return Err(permission::denied("count in the kernel", &missing));
+    }
+    let Loaded { mut ebpf, tables } = load::load(settings.table_size, settings.kernel_log)?;
+    let log = if settings.kernel_log { Some(kernel_log(&mut ebpf)?) } else { None };
+    let owner = Owner::new()?;
+    let counting = Counting::new(tables, names(targets))?;
+    let mut attached = Vec::with_capacity(targets.len());
+    for target in targets {
+        attached.push(attach::attach(&mut ebpf, target, settings.hook, &owner)?);
+    }
+    let watched: Vec<_> = targets
+        .iter()
+        .zip(&attached)
+        .map(|(target, attached)| Watched { name: target.name.clone(), hook: attached.hook.clone() })
+        .collect();
+    let description = Description { backend: "ebpf", why: why(settings.hook, &watched), watched };
+    Ok(EbpfBackend { description, attached, counting, log, _ebpf: ebpf, _owner: owner })
+}
+
+fn names(targets: &[Target]) -> BTreeMap<u32, String> {
+    targets.iter().map(|target| (target.index, target.name.clone())).collect()
+}
+
+/// Why this hook, in a few words.
+fn why(hook: Hook, watched: &[Watched]) -> String {
+    let release = load::release();
+    match hook {
+        Hook::Tc if watched.iter().all(|watched| watched.hook == "tcx") => {
+            format!("kernel {release} has TCX")
+        }
+        Hook::Tc => format!("kernel {release} has no TCX (Linux 6.6)"),
+        Hook::Clsact => "clsact was asked for".into(),
+        Hook::Xdp => "native XDP was asked for".into(),
+        Hook::XdpGeneric => "generic XDP was asked for; it switches receive offload off".into(),
+    }
+}
+
+impl EbpfBackend {
+    /// Detaches the programs and hands over what was counted since the last poll.
+    ///
+    /// # Errors
+    /// As [`Backend::poll`]; the programs are detached all the same.
+    pub fn stop(mut self) -> Result<Option<Snapshot>, Error> {
+        self.attached.clear();
+        let mut last = self.counting.poll()?;
+        last.complete = false;
+        Ok(Some(last))
+    }
+}
+
+impl Backend for EbpfBackend {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn is_live(&self) -> bool {
+        true
+    }
+
+    fn poll(&mut self) -> Result<Option<Snapshot>, Error> {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        self.counting.poll().map(Some)
+    }
+}
+
+/// The programs' messages as ours, at level "debug".
+struct KernelLog;
+
+impl log::Log for KernelLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        tracing::debug!(target: "wherefore::kernel", "{}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+fn kernel_log(ebpf: &mut Ebpf) -> Result<EbpfLogger<KernelLog>, Error> {
+    EbpfLogger::init_with_logger(ebpf, KernelLog).map_err(|error| Error::System {
+        action: "read the kernel programs' messages".into(),
+        reason: error.to_string(),
+    })
+}
+
+/// The loaded programs and tables without an interface, for `BPF_PROG_TEST_RUN`.
+pub mod bench {
+    use super::{BTreeMap, Counting, Ebpf, Error, Loaded, Snapshot, load};
+
+    /// Programs and tables; nothing is attached.
+    pub struct Bench {
+        /// The programs, not loaded yet.
+        pub ebpf: Ebpf,
+        counting: Counting,
+    }
+
+    impl Bench {
+        /// Loads the object with tables of `table_size` flows.
+        ///
+        /// # Errors
+        /// As [`super::start`].
+        pub fn new(table_size: u32) -> Result<Self, Error> {
+            let Loaded { ebpf, tables } = load::load(table_size, false)?;
+            Ok(Self { ebpf, counting: Counting::new(tables, BTreeMap::new())? })
+        }
+
+        /// Swaps the tables and hands over what the old ones held.
+        ///
+        /// # Errors
+        /// As [`super::Backend::poll`].
+        pub fn poll(&mut self) -> Result<Snapshot, Error> {
+            self.counting.poll()
+        }
+    }
+}

@@ -415,12 +415,12 @@ fn faults_in_pcapng_are_named() {
         ("block of 13 bytes", &|writer| {
             writer.u32(6).u32(13).raw(&[0; 5]);
         }),
-        ("at its end", &|writer| {
+        ("two lengths", &|writer| {
             writer.packet(0, 2, &frame(2));
             let place = writer.bytes.len() - 4;
             writer.bytes[place] ^= 4;
         }),
-        ("at its end", &|writer| {
+        ("two lengths", &|writer| {
             writer.u32(77).u32(16).u32(0).u32(20);
         }),
         ("4294967292 bytes", &|writer| {

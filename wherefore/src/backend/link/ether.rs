@@ -46,6 +46,7 @@ pub(super) fn arcnet(packet: Slice<'_>, at: usize, kind: usize) -> Result<Parsed
         _ => return Err(Reason::NonIp),
     }
     let [mut flag]: [u8; 1] = packet.read(split).ok_or(Reason::LinkTruncated)?;
+    // An exception frame repeats the protocol behind 3 bytes of ones.
     if flag == LONGER {
         split += 4;
         [flag] = packet.read(split).ok_or(Reason::LinkTruncated)?;

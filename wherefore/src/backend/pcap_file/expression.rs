@@ -80,10 +80,15 @@ impl Expression {
 /// Compiles as `tcpdump -r` does for a file of that link type and byte order.
 fn compile(text: &str, linktype: i32, foreign: bool) -> Result<Program, String> {
     let capture = empty_file(linktype, foreign)?;
-    let compiled = capture.compile(text, true).map_err(|error| match error {
-        pcap::Error::PcapError(words) => words,
-        other => other.to_string(),
-    })?;
+    let compiled = match capture.compile(text, true) {
+        Ok(compiled) => compiled,
+        // `ip6` on raw IPv4: true of no packet, and no reason to leave a file with other link types unread.
+        Err(pcap::Error::PcapError(words)) if words.contains("rejects all packets") => {
+            return Ok(Program(vec![Instruction { code: RETURN, jt: 0, jf: 0, k: 0 }]));
+        }
+        Err(pcap::Error::PcapError(words)) => return Err(words),
+        Err(other) => return Err(other.to_string()),
+    };
     // The binding shows an instruction's fields in text only: "code jt jf k".
     compiled
         .get_instructions()
@@ -189,6 +194,7 @@ impl Program {
     }
 }
 
+const RETURN: u16 = 0x06;
 const HALF: u16 = 0x08;
 const BYTE: u16 = 0x10;
 
@@ -297,6 +303,8 @@ mod tests {
         let mut expression = Expression::new("prot 80".to_owned());
         let error = expression.check(1, false).expect_err("no such word").to_string();
         assert!(error.contains("prot 80") && error.contains("syntax error"), "{error}");
+        let mut expression = Expression::new("ip6".to_owned());
+        assert!(!expression.matches(228, false, &[0x60; 40], 40).expect("compiles to no"));
         let mut expression = Expression::new("tcp".to_owned());
         let error = expression.check(999, false).expect_err("no such link type").to_string();
         assert!(error.contains("link type 999"), "{error}");

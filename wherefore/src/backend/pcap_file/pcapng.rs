@@ -75,7 +75,7 @@ impl Pcapng {
             let bytes = &input.window()[..whole];
             let again = self.endian.u32(bytes, whole - TAIL);
             if again != len {
-                let reason = format!("a block of {len} bytes at its beginning, {again} at its end");
+                let reason = format!("a block with two lengths, {len} and {again}");
                 return Err(Fault::here(input, reason));
             }
             let body = &bytes[HEAD..whole - TAIL];
@@ -131,7 +131,7 @@ impl Pcapng {
         need(input, TAIL, "a block").map_err(|fault| at_start(fault.reason))?;
         let again = self.endian.u32(input.window(), 0);
         if again != len {
-            return Err(at_start(format!("a block of {len} bytes at its beginning, {again} at its end")));
+            return Err(at_start(format!("a block with two lengths, {len} and {again}")));
         }
         input.consume(TAIL);
         Ok(())

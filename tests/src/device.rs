@@ -1,6 +1,10 @@
 //! Network devices: their own counters, addresses and offloads.
 
-use std::{fs, io, os::fd::AsRawFd};
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsRawFd,
+};
 
 use nix::{
     ifaddrs::getifaddrs,
@@ -85,8 +89,7 @@ pub fn index(netns: &Netns, device: &str) -> u32 {
     netns.run(|| link_address(device).ifindex()) as u32
 }
 
-/// Commands of `linux/ethtool.h`: set scatter-gather stays; TCP segmentation, generic segmentation, generic
-/// receive offload go.
+/// Commands of `linux/ethtool.h` that set TCP segmentation, generic segmentation and generic receive offload.
 const OFFLOADS: [(u32, &str); 3] = [(0x1f, "tso"), (0x24, "gso"), (0x2c, "gro")];
 
 #[repr(C)]
@@ -108,14 +111,43 @@ pub fn offloads_off(netns: &Netns, device: &str) {
     }
 }
 
-fn ethtool(device: &str, mut value: EthtoolValue) -> io::Result<()> {
-    let control = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+/// A tun device, up and quiet: the file reads what the host sends and writes what it receives, IP packets
+/// without anything in front. The device goes with the file.
+///
+/// # Panics
+/// When the kernel refuses.
+#[must_use]
+pub fn tun(netns: &Netns, device: &str) -> File {
+    let file = netns.run(|| {
+        let file = File::options().read(true).write(true).open("/dev/net/tun")?;
+        let mut request = request(device);
+        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+        // SAFETY: TUNSETIFF reads and writes within the ifreq, which outlives the call.
+        if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(file)
+    });
+    netns.ip(&format!("link set {device} multicast off addrgenmode none"));
+    netns.ip(&format!("link set {device} up"));
+    file.unwrap_or_else(|error| panic!("tun device {device}: {error}"))
+}
+
+/// An ioctl's request about a device.
+fn request(device: &str) -> libc::ifreq {
     // SAFETY: ifreq is integers, byte arrays and a union of such; all zeros are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays 0.
     let room = request.ifr_name.len() - 1;
     for (to, from) in request.ifr_name[..room].iter_mut().zip(device.bytes()) {
         *to = from as libc::c_char;
     }
+    request
+}
+
+fn ethtool(device: &str, mut value: EthtoolValue) -> io::Result<()> {
+    let control = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut request = request(device);
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: SIOCETHTOOL with these commands reads one ethtool_value by ifr_data; both outlive the call.
     if unsafe { libc::ioctl(control.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) } < 0 {

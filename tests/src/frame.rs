@@ -36,6 +36,13 @@ struct Flow {
 }
 
 impl Frame {
+    /// The same without its 14 bytes of Ethernet header, as devices without link headers carry it.
+    #[must_use]
+    pub fn without_ethernet(mut self) -> Self {
+        self.bytes.drain(..14);
+        self
+    }
+
     /// The flow it belongs to when it goes this way.
     #[must_use]
     pub const fn key(&self, direction: Direction) -> Key {

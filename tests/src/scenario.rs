@@ -4,7 +4,8 @@
 //! sends, and compares to the packet and byte.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    io::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -20,7 +21,8 @@ use crate::{
     PATIENCE, device,
     frame::{Frame, ICMP, Link, QINQ, TCP, UDP, V4, VLAN, echo_request, udp, v6},
     lan::Lan,
-    tally::{Key, Tally},
+    netns::Netns,
+    tally::{Count, Key, Tally},
     traffic::{Udp, send_frames, tcp},
     wait_until,
 };
@@ -349,4 +351,47 @@ pub fn overflow_is_visible(start: Start<'_>) {
     assert_eq!(flows.wire_bytes + full.1, wire_bytes);
     assert_eq!(tally.unaccounted.len(), 1, "{tally:?}");
     assert!(held > 0, "flows already in the table go on being counted");
+}
+
+/// A tun device, whose frames are the IP packets themselves, both ways and both versions.
+///
+/// # Panics
+/// When a count is wrong.
+pub fn packets_without_link_header_are_exact(start: Start<'_>) {
+    let netns = Netns::new("tun");
+    let mut tun = device::tun(&netns, "tun0");
+    netns.ip("address add 203.0.113.1/24 dev tun0");
+    netns.ip("address add 2001:db8:1::1/64 dev tun0 nodad");
+    let settings = LiveSettings { interfaces: vec!["tun0".into()], ..settings() };
+    let mut backend = netns.run(|| start(&settings));
+
+    let link = Link { src: [0; 6], dst: [0; 6], tags: Vec::new() };
+    let (here, there) = (Ipv4Addr::new(203, 0, 113, 1), Ipv4Addr::new(203, 0, 113, 2));
+    let net = |host| Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host);
+    let mut expected = Tally::default();
+    // Out through the kernel's own sockets, in through the device; nobody listens on these addresses.
+    for (near, far) in [(IpAddr::from(here), IpAddr::from(there)), (net(1).into(), net(2).into())] {
+        let socket = netns.run(|| UdpSocket::bind((near, 5000))).unwrap_or_else(|error| panic!("{error}"));
+        for size in [1, 100, 1400] {
+            socket.send_to(&vec![1; size], (far, 6000)).unwrap_or_else(|error| panic!("{error}"));
+            let flow = Udp { src: (near, 5000).into(), dst: (far, 6000).into(), packets: 1, payload: size };
+            let count = flow.count();
+            expected.add(flow.key(Direction::Egress), Count { wire_bytes: count.ip_bytes, ..count });
+        }
+    }
+    let v4 = V4::plain(there, Ipv4Addr::new(203, 0, 113, 77), UDP);
+    for frame in [
+        v4.frame(&link, &udp((7000, 8000), 333), (7000, 8000)),
+        v6(&link, (net(2), net(0x77)), &[], UDP, &udp((7001, 8001), 334), (7001, 8001)),
+    ] {
+        let frame = frame.without_ethernet();
+        tun.write_all(&frame.bytes).unwrap_or_else(|error| panic!("tun: {error}"));
+        expected.add(frame.key(Direction::Ingress), frame.count());
+    }
+    let mut tally = Tally::default();
+    wait_until("everything to be counted", PATIENCE, || {
+        tally.add_snapshot(&backend.poll().unwrap_or_else(|error| panic!("{error}")).unwrap_or_default());
+        total(&tally) >= total(&expected)
+    });
+    assert_eq!(tally, expected);
 }

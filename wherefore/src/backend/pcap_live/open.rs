@@ -42,7 +42,7 @@ pub(super) fn open(
         .precision(Precision::Nano)
         .open()
         .and_then(Capture::setnonblock)
-        .map_err(|error| refused(settings, interface, &error.to_string()))?;
+        .map_err(|error| refused(interface, &error.to_string()))?;
     // Whatever is in the ring by now is sorted by libpcap, what comes later by the kernel.
     let side = if way == Direction::Egress { pcap::Direction::Out } else { pcap::Direction::In };
     capture.direction(side).map_err(|error| failed("choosing a direction", error.to_string()))?;
@@ -79,10 +79,10 @@ fn said(error: pcap::Error) -> String {
 }
 
 /// Why a capture could not be opened, with what to do about it.
-fn refused(settings: &LiveSettings, interface: &Interface, reason: &str) -> Error {
+fn refused(interface: &Interface, reason: &str) -> Error {
     let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
     if !has(Capability::CAP_NET_RAW) {
-        return Error::Permission(permission(settings.promiscuous, &interface.name));
+        return Error::Permission(permission(&interface.name));
     }
     let hint = if interface.up {
         String::new()
@@ -95,17 +95,13 @@ fn refused(settings: &LiveSettings, interface: &Interface, reason: &str) -> Erro
     }
 }
 
-fn permission(promiscuous: bool, interface: &str) -> String {
+/// Promiscuous mode of a packet socket asks for no more (seen on Linux 6.18 without `CAP_NET_ADMIN`).
+fn permission(interface: &str) -> String {
     let binary = std::env::current_exe()
         .map_or_else(|_| "wherefore".into(), |path| path.to_string_lossy().into_owned());
-    let (needed, set) = if promiscuous {
-        ("CAP_NET_RAW and CAP_NET_ADMIN (promiscuous mode)", "cap_net_raw,cap_net_admin")
-    } else {
-        ("CAP_NET_RAW", "cap_net_raw")
-    };
     format!(
-        "capturing on {interface} needs {needed}; run it as root (sudo '{binary}' …), or allow it once: \
-         sudo setcap {set}+ep '{binary}'"
+        "capturing on {interface} needs CAP_NET_RAW; run it as root (sudo '{binary}' …), or allow it once: \
+         sudo setcap cap_net_raw+ep '{binary}'"
     )
 }
 
@@ -115,11 +111,10 @@ mod tests {
 
     #[test]
     fn missing_capabilities_come_with_the_commands_to_run() {
-        let text = permission(false, "eth0");
+        let text = permission("eth0");
         let binary = std::env::current_exe().unwrap().display().to_string();
         assert!(text.contains("needs CAP_NET_RAW;"), "{text}");
         assert!(text.contains(&format!("sudo '{binary}'")), "{text}");
         assert!(text.contains(&format!("sudo setcap cap_net_raw+ep '{binary}'")), "{text}");
-        assert!(permission(true, "eth0").contains("setcap cap_net_raw,cap_net_admin+ep"));
     }
 }

@@ -105,7 +105,9 @@ fn build(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
 fn rustflags(root: &Path, toolchain: &Toolchain) -> Result<Vec<String>> {
     let cargo_home = match env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
-        None => PathBuf::from(env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?).join(".cargo"),
+        None => {
+            PathBuf::from(env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?).join(".cargo")
+        }
     };
     let mut flags: Vec<String> = [
         // What aya-ebpf is told by aya-build; no program here depends on it.

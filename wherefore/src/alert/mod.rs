@@ -32,6 +32,12 @@ impl Alert {
         text::sentence(&self.finding)
     }
 
+    /// [`Self::sentence`] with the time to the second before it.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        format!("{} {}", text::seconds(&self.finding), text::sentence(&self.finding))
+    }
+
     /// Several lines for a terminal: the sentence with time and place, then its evidence. No colour, no
     /// control character but the line feeds, none at the end.
     #[must_use]

@@ -8,7 +8,12 @@ use std::{
 };
 
 use tokio::{signal::unix, sync::mpsc};
-use tracing_subscriber::{Layer as _, filter::LevelFilter, fmt, layer::SubscriberExt as _};
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+};
 
 use super::{
     Parsed,
@@ -26,6 +31,8 @@ use crate::{
     units::format_duration,
 };
 
+/// Target of log lines that tell an alert.
+const ALERT: &str = "wherefore::alert";
 /// Alerts kept for the live table.
 const ALERTS_SHOWN: usize = 50;
 
@@ -220,13 +227,13 @@ impl Viewer {
                     tracing::error!("cannot write to standard output: {error}");
                 }
             }
-            Follow::Lines | Follow::Table => tracing::warn!("{}", alert.to_text()),
+            Follow::Lines | Follow::Table => tracing::warn!(target: ALERT, "{}", alert.to_text()),
         }
         if self.follow == Follow::Table {
             if self.alerts.len() == ALERTS_SHOWN {
                 self.alerts.pop_front();
             }
-            self.alerts.push_back(format!("{} {}", alert.finding.time, alert.sentence()));
+            self.alerts.push_back(alert.to_line());
         }
     }
 
@@ -264,7 +271,15 @@ fn start_logging(
     let level = LevelFilter::from_level(common.level().tracing());
     let layer = || fmt::layer().with_target(false).with_ansi(false);
     let screen = match follow {
-        Follow::Table => layer().with_writer(Mutex::new(last_lines.clone())).with_filter(level).boxed(),
+        // The live table says itself what is watched, and has a place of its own for alerts.
+        Follow::Table => layer()
+            .with_writer(Mutex::new(last_lines.clone()))
+            .with_filter(
+                Targets::new()
+                    .with_default(level.min(LevelFilter::WARN))
+                    .with_target(ALERT, LevelFilter::OFF),
+            )
+            .boxed(),
         Follow::Lines => {
             layer().with_ansi(color).with_writer(Mutex::new(Lines(signal.clone()))).with_filter(level).boxed()
         }

@@ -9,6 +9,23 @@ use wherefore_common::{
 
 use crate::{snapshot::Flow, time::Timestamp};
 
+/// One packet of a capture.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// `DLT_` number of the framing.
+    pub linktype: i32,
+    /// Number of the interface it was seen on.
+    pub ifindex: u32,
+    /// Which way it crossed that interface.
+    pub direction: Direction,
+    /// When.
+    pub time: Timestamp,
+    /// What was captured of it, from its link header on.
+    pub frame: &'a [u8],
+    /// Length of the frame on the wire.
+    pub wire_len: u32,
+}
+
 /// Counts frames into flows, at most as many as there is room for.
 #[derive(Debug, Default)]
 pub struct Counter {
@@ -19,7 +36,7 @@ pub struct Counter {
 
 /// What a [`Counter`] counted since it was last taken.
 #[derive(Debug, Default)]
-pub struct Counted {
+pub struct Counts {
     /// The flows, in no particular order.
     pub flows: Vec<Flow>,
     /// Packets without a flow.
@@ -33,16 +50,9 @@ impl Counter {
         Self { room: table_size, ..Self::default() }
     }
 
-    /// Counts one frame of `wire_len` bytes, of which `frame` was captured.
-    pub fn count(
-        &mut self,
-        linktype: i32,
-        ifindex: u32,
-        direction: Direction,
-        timestamp: Timestamp,
-        frame: &[u8],
-        wire_len: u32,
-    ) {
+    /// Counts one packet, in its flow or by the reason why it has none.
+    pub fn count(&mut self, packet: &Packet<'_>) {
+        let &Packet { linktype, ifindex, direction, time, frame, wire_len } = packet;
         let (reason, proto) = match parse_frame(linktype, frame) {
             Ok(parsed) => {
                 let key = FlowKey {
@@ -60,8 +70,8 @@ impl Counter {
                     packets: 1,
                     wire_bytes: u64::from(wire_len),
                     ip_bytes: u64::from(parsed.ip_bytes(wire_len)),
-                    first_ns: timestamp.0,
-                    last_ns: timestamp.0,
+                    first_ns: time.0,
+                    last_ns: time.0,
                 };
                 if let Some(flow) = self.flows.get_mut(&key) {
                     flow.add(&counters);
@@ -81,9 +91,9 @@ impl Counter {
     }
 
     /// Hands over what was counted, and begins anew.
-    pub fn take(&mut self) -> Counted {
+    pub fn take(&mut self) -> Counts {
         let flows = std::mem::take(&mut self.flows);
-        Counted {
+        Counts {
             flows: flows.into_iter().map(|(key, counters)| Flow { key, counters, own: false }).collect(),
             unaccounted: std::mem::take(&mut self.unaccounted),
         }

@@ -33,7 +33,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pcap::{Active, Capture};
 use wherefore_common::{Amount, Direction};
 
-use super::{Backend, Description, Error, LiveSettings, Watched, counter::Counter, interfaces};
+use super::{
+    Backend, Description, Error, LiveSettings, Watched,
+    counter::{Counter, Packet},
+    interfaces,
+};
 use crate::{snapshot::Snapshot, time::Timestamp};
 
 /// Longest time a captured packet waits in the kernel, whatever `-w` says: an interval should hold what
@@ -213,7 +217,14 @@ impl Watch {
             if time < table.start {
                 table.late.add(&Amount { packets: 1, wire_bytes: u64::from(wire_len) });
             }
-            table.counter.count(self.linktype, self.index, self.direction, time, packet.data, wire_len);
+            table.counter.count(&Packet {
+                linktype: self.linktype,
+                ifindex: self.index,
+                direction: self.direction,
+                time,
+                frame: packet.data,
+                wire_len,
+            });
         });
         drop(table);
         result.unwrap_or_else(|error| {

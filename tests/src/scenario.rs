@@ -189,10 +189,9 @@ pub fn tcp_is_exact(start: Start<'_>) {
             };
             let count = collector.tally.flows[&key];
             assert_eq!(count.wire_bytes, count.ip_bytes + 14 * count.packets);
-            // IP and TCP header with at most 40 bytes of options, in every packet.
-            let header = if src.is_ipv4() { 40 } else { 60 };
-            let headers = count.ip_bytes - payload as u64;
-            assert!((count.packets * header..=count.packets * (header + 40)).contains(&headers), "{count:?}");
+            // Every packet has an IP and a TCP header; the kernel may send data twice on a busy machine.
+            let headers = count.packets * if src.is_ipv4() { 40 } else { 60 };
+            assert!(count.ip_bytes >= payload as u64 + headers, "{count:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Traffic of which every packet and byte is known beforehand.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd,
     thread,
@@ -16,6 +16,7 @@ use crate::{
     frame::{Frame, UDP},
     netns::Netns,
     tally::{Count, Key},
+    wait_until,
 };
 
 /// UDP packets of one flow, all of one size.
@@ -37,11 +38,7 @@ impl Udp {
     /// # Panics
     /// When an address cannot be bound, or a packet does not arrive.
     pub fn send(&self, sender: &Netns, receiver: &Netns) {
-        let bound = |address: SocketAddr| {
-            move || UdpSocket::bind(address).unwrap_or_else(|error| panic!("binding {address}: {error}"))
-        };
-        let to = receiver.run(bound(self.dst));
-        let from = sender.run(bound(self.src));
+        let (to, from) = (bind(receiver, self.dst, UdpSocket::bind), bind(sender, self.src, UdpSocket::bind));
         to.set_read_timeout(Some(PATIENCE)).unwrap_or_else(|error| panic!("{error}"));
         let data = vec![0xa5; self.payload];
         let mut room = vec![0; self.payload + 1];
@@ -69,6 +66,19 @@ impl Udp {
     }
 }
 
+/// Binds a socket. The address may be taken for a moment: a process that another test starts holds
+/// copies of this one's sockets until it executes its program.
+fn bind<S: Send>(netns: &Netns, address: SocketAddr, how: fn(SocketAddr) -> io::Result<S>) -> S {
+    netns.run(|| {
+        let mut bound = Err(io::ErrorKind::AddrInUse.into());
+        wait_until(&format!("the address {address}"), PATIENCE, || {
+            bound = how(address);
+            !matches!(&bound, Err(error) if error.kind() == io::ErrorKind::AddrInUse)
+        });
+        bound.unwrap_or_else(|error| panic!("binding {address}: {error}"))
+    })
+}
+
 /// A TCP connection from `client` to `dst`, an address that `server` has, which carries `upload` bytes there
 /// and `download` bytes back, and is closed by both. Returns the client's address.
 ///
@@ -76,8 +86,7 @@ impl Udp {
 /// When the connection fails or bytes are missing.
 #[must_use]
 pub fn tcp(client: &Netns, server: &Netns, dst: SocketAddr, upload: usize, download: usize) -> SocketAddr {
-    let listener =
-        server.run(|| TcpListener::bind(dst)).unwrap_or_else(|error| panic!("binding {dst}: {error}"));
+    let listener = bind(server, dst, TcpListener::bind);
     let dst = listener.local_addr().unwrap_or_else(|error| panic!("{error}"));
     let talk = |stream: &mut TcpStream, send: usize, receive: usize| {
         let writer = stream.try_clone();

@@ -39,7 +39,7 @@ pub fn run(check: bool) -> Result<()> {
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     let stamp = Stamp {
         rustc: toolchain.rustc_version.clone(),
-        llvm: toolchain.llvm_version.clone(),
+        llvm: toolchain.llvm_version,
         bpf_linker: toolchain::LINKER_VERSION.into(),
         aya_ebpf: stamp::locked_version(&root, "aya-ebpf")?,
         object: sha256(&bytes),

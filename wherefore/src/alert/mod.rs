@@ -1,4 +1,4 @@
-//! What is told to people: the alert, its [life cycle](Lifecycle), its [words](text) and its
+//! What is told to people: the alert, its [life cycle](Lifecycle), its words and its
 //! [JSON form](json). Pure: the time is an argument.
 
 use std::time::Duration;

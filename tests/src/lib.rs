@@ -1,6 +1,7 @@
 //! What the end-to-end tests share.
 
 mod random;
+pub mod veth;
 
 pub use random::Random;
 

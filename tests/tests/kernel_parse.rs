@@ -1,6 +1,7 @@
 //! The kernel programs and the user-space parser give the same answer for the same frame.
 //!
 //! Needs root and eBPF, and reads the captures of ../shared where they are.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -112,8 +113,7 @@ impl Kernel {
         for flow in snapshot.flows {
             let counters = flow.counters;
             assert!(counters.first_ns <= counters.last_ns);
-            let old =
-                flows.insert(flow.key, (counters.packets, counters.wire_bytes, counters.ip_bytes));
+            let old = flows.insert(flow.key, (counters.packets, counters.wire_bytes, counters.ip_bytes));
             assert_eq!(old, None, "a key came twice");
         }
         (flows, snapshot.unaccounted)
@@ -144,8 +144,7 @@ fn expected(which: Which, frame: &[u8], counted: &mut Counted) {
             sums.2 += u64::from(size.ip_bytes);
         }
         Err(reason) => {
-            let key =
-                UnaccountedKey { ifindex: IFINDEX, direction, reason: reason as u8, proto: 0, pad: 0 };
+            let key = UnaccountedKey { ifindex: IFINDEX, direction, reason: reason as u8, proto: 0, pad: 0 };
             let amount = Amount { packets: 1, wire_bytes: u64::from(offload.len) };
             counted.1.entry(key).or_default().add(&amount);
         }
@@ -263,7 +262,10 @@ fn mutated_frames_are_counted_alike() {
     for (i, chunk) in frames.chunks(5_000).enumerate() {
         compare(&mut kernel, chunk, &format!("mutations {i}"));
     }
-    println!("{} runs; not run, by the kernel's error number (0: too long for XDP): {:?}", kernel.run, kernel.refused);
+    println!(
+        "{} runs; not run, by the kernel's error number (0: too long for XDP): {:?}",
+        kernel.run, kernel.refused
+    );
 }
 
 /// A frame of up to 40 tags and labels and up to 70 extension headers.

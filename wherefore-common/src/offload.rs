@@ -64,8 +64,7 @@ pub fn segmented<P: Packet>(packet: &P, offload: &Offload, parsed: &Parsed) -> S
         offload.len.saturating_add((segments - 1).saturating_mul(headers))
     };
     let removed = segments.saturating_mul(jumbo_header(packet, parsed));
-    let wire_bytes =
-        in_data.saturating_sub(removed).saturating_add(segments.saturating_mul(offload.tag));
+    let wire_bytes = in_data.saturating_sub(removed).saturating_add(segments.saturating_mul(offload.tag));
     let link = segments.saturating_mul(parsed.l3 + offload.tag);
     Size { packets: segments, wire_bytes, ip_bytes: wire_bytes.saturating_sub(link) }
 }

@@ -113,7 +113,6 @@ fn flow(ifindex: u32, direction: Direction, parsed: &Parsed, volume: &Volume) ->
 
 #[inline(always)]
 fn unaccounted(ifindex: u32, direction: Direction, reason: Reason, packets: u32, wire_bytes: u32) {
-    let key =
-        UnaccountedKey { ifindex, direction: direction as u8, reason: reason as u8, proto: 0, pad: 0 };
+    let key = UnaccountedKey { ifindex, direction: direction as u8, reason: reason as u8, proto: 0, pad: 0 };
     tables::count_unaccounted(tables::generation(), &key, packets, wire_bytes);
 }

@@ -28,8 +28,7 @@ static FLOWS: ArrayOfMaps<HashMap<FlowKey, FlowCounters, 1>, 2> = ArrayOfMaps::n
 
 /// Packets without a flow.
 #[btf_map]
-static UNACCOUNTED: ArrayOfMaps<HashMap<UnaccountedKey, Amount, UNACCOUNTED_ENTRIES>, 2> =
-    ArrayOfMaps::new();
+static UNACCOUNTED: ArrayOfMaps<HashMap<UnaccountedKey, Amount, UNACCOUNTED_ENTRIES>, 2> = ArrayOfMaps::new();
 
 /// Where packets without a flow go when [`UNACCOUNTED`] takes no more: by set, direction and reason.
 #[btf_map]

@@ -38,8 +38,8 @@ pub fn run(check: bool) -> Result<()> {
     let built = build(&root, &toolchain)?;
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     let stamp = Stamp {
-        rustc: toolchain.rustc_version.clone(),
-        llvm: toolchain.llvm_version.clone(),
+        rustc: toolchain.rustc_version,
+        llvm: toolchain.llvm_version,
         bpf_linker: toolchain::LINKER_VERSION.into(),
         aya_ebpf: stamp::locked_version(&root, "aya-ebpf")?,
         object: sha256(&bytes),
@@ -105,7 +105,9 @@ fn build(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
 fn rustflags(root: &Path, toolchain: &Toolchain) -> Result<Vec<String>> {
     let cargo_home = match env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
-        None => PathBuf::from(env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?).join(".cargo"),
+        None => {
+            PathBuf::from(env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?).join(".cargo")
+        }
     };
     let mut flags: Vec<String> = [
         // What aya-ebpf is told by aya-build; no program here depends on it.

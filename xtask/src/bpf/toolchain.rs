@@ -102,7 +102,8 @@ fn compiler() -> Option<(PathBuf, PathBuf)> {
 fn linker(llvm_prefix: &Path, major: &str) -> Result<PathBuf> {
     let cache = match env::var_os("XDG_CACHE_HOME") {
         Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+        None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
+            .join(".cache"),
     };
     // LLVM 22 is Debian's, the usual case; others get a folder of their own.
     let suffix = if major == "22" { String::new() } else { format!("-llvm-{major}") };

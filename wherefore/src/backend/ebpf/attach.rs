@@ -165,8 +165,7 @@ fn clsact(ebpf: &mut Ebpf, target: &Target, way: Way, owner: &Owner) -> Result<S
     };
     let options = NlOptions { priority, handle: TcHandle::from(owner.handle), classid: None };
     let link = classifier(ebpf, way, target.start).and_then(|program| {
-        let id =
-            program.attach_with_options(&target.name, way.kind(), TcAttachOptions::Netlink(options))?;
+        let id = program.attach_with_options(&target.name, way.kind(), TcAttachOptions::Netlink(options))?;
         program.take_link(id)
     });
     link.map_err(|error| explain(&action, &error))
@@ -174,16 +173,16 @@ fn clsact(ebpf: &mut Ebpf, target: &Target, way: Way, owner: &Owner) -> Result<S
 
 /// Before every other filter; beside them where they leave no room.
 fn first_priority(filters: &[Filter]) -> u16 {
-    filters.iter().map(|filter| filter.priority).min().map_or(DEFAULT_PRIORITY, |first| {
-        first.saturating_sub(1).max(1)
-    })
+    filters
+        .iter()
+        .map(|filter| filter.priority)
+        .min()
+        .map_or(DEFAULT_PRIORITY, |first| first.saturating_sub(1).max(1))
 }
 
 /// Behind every other filter.
 fn last_priority(filters: &[Filter]) -> u16 {
-    filters.iter().map(|filter| filter.priority).max().map_or(DEFAULT_PRIORITY, |last| {
-        last.saturating_add(1)
-    })
+    filters.iter().map(|filter| filter.priority).max().map_or(DEFAULT_PRIORITY, |last| last.saturating_add(1))
 }
 
 /// What the kernel itself gives the first filter that names none.
@@ -342,10 +341,9 @@ pub struct AttachedProgram {
 #[must_use]
 pub fn attached_programs(target: &Target) -> Vec<AttachedProgram> {
     let mut found = Vec::new();
-    for (way, tcx, clsact) in [
-        (Way::Ingress, "tcx ingress", "clsact ingress"),
-        (Way::Egress, "tcx egress", "clsact egress"),
-    ] {
+    for (way, tcx, clsact) in
+        [(Way::Ingress, "tcx ingress", "clsact ingress"), (Way::Egress, "tcx egress", "clsact egress")]
+    {
         if let Ok((_, programs)) = SchedClassifier::query_tcx(&target.name, way.kind()) {
             found.extend(programs.iter().map(|program| {
                 let name = program.name_as_str().unwrap_or_default().to_owned();

@@ -69,12 +69,7 @@ pub fn drain<K: Pod + Default, V: Pod + Default>(
         // above), alive during the call; `position` has room for the kernel's 4 bytes. The kernel reads
         // and writes size_of::<Attr>() bytes of `attr`.
         let result = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                BPF_MAP_LOOKUP_AND_DELETE_BATCH,
-                &raw mut attr,
-                size_of::<Attr>(),
-            )
+            libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_AND_DELETE_BATCH, &raw mut attr, size_of::<Attr>())
         };
         let error = (result < 0).then(io::Error::last_os_error);
         let code = error.as_ref().and_then(io::Error::raw_os_error);

@@ -58,13 +58,12 @@ pub struct Tables {
 pub fn load(table_size: u32, kernel_log: bool) -> Result<Loaded, Error> {
     // Before Linux 5.11 maps count against this limit. Later it is without effect, so failing is no news.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    let failed = |error: &(dyn std::error::Error + 'static)| permission::explain("load the kernel programs", error);
+    let failed =
+        |error: &(dyn std::error::Error + 'static)| permission::explain("load the kernel programs", error);
     let coarse = u8::from(coarse_clock());
     let level = if kernel_log { LOG_ALL } else { LOG_OFF };
     let mut loader = EbpfLoader::new();
-    loader
-        .override_global("COARSE_CLOCK", &coarse, true)
-        .override_global("AYA_LOG_LEVEL", &level, true);
+    loader.override_global("COARSE_CLOCK", &coarse, true).override_global("AYA_LOG_LEVEL", &level, true);
     if !kernel_log {
         loader.map_max_entries("AYA_LOGS", LOG_BUFFER_OFF);
     }
@@ -82,14 +81,9 @@ fn tables(ebpf: &mut Ebpf, table_size: u32) -> Result<Tables, Error> {
         .map_err(|error| permission::explain("use the map GENERATION", &error))?;
     let fallback = PerCpuArray::try_from(take(ebpf, "FALLBACK")?)
         .map_err(|error| permission::explain("use the map FALLBACK", &error))?;
-    let (flow_sets, flows) =
-        sets::<FlowKey, FlowCounters>(ebpf, "FLOWS", "wherefore_flows", table_size)?;
-    let (unaccounted_sets, unaccounted) = sets::<UnaccountedKey, Amount>(
-        ebpf,
-        "UNACCOUNTED",
-        "wherefore_other",
-        UNACCOUNTED_ENTRIES as u32,
-    )?;
+    let (flow_sets, flows) = sets::<FlowKey, FlowCounters>(ebpf, "FLOWS", "wherefore_flows", table_size)?;
+    let (unaccounted_sets, unaccounted) =
+        sets::<UnaccountedKey, Amount>(ebpf, "UNACCOUNTED", "wherefore_other", UNACCOUNTED_ENTRIES as u32)?;
     Ok(Tables { generation, flow_sets, unaccounted_sets, flows, unaccounted, fallback })
 }
 

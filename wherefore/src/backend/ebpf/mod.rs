@@ -70,7 +70,9 @@ fn names(targets: &[Target]) -> BTreeMap<u32, String> {
 fn why(hook: Hook, watched: &[Watched]) -> String {
     let release = load::release();
     match hook {
-        Hook::Tc if watched.iter().all(|watched| watched.hook == "tcx") => format!("kernel {release} has TCX"),
+        Hook::Tc if watched.iter().all(|watched| watched.hook == "tcx") => {
+            format!("kernel {release} has TCX")
+        }
         Hook::Tc => format!("kernel {release} has no TCX (Linux 6.6)"),
         Hook::Clsact => "clsact was asked for".into(),
         Hook::Xdp => "native XDP was asked for".into(),

@@ -115,12 +115,8 @@ fn message(kind: u16, flags: u16, ifindex: u32, handle: u32, parent: u32) -> Vec
 
 /// Sends a request and hands every message of the answer to `take`, as type and body.
 fn exchange(request: &[u8], mut take: impl FnMut(u16, &[u8])) -> io::Result<()> {
-    let socket = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkRoute,
-    )?;
+    let socket =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
     send(socket.as_raw_fd(), request, MsgFlags::empty())?;
     let mut buffer = vec![0; 1 << 16];
     loop {

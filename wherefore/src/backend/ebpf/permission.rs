@@ -44,8 +44,7 @@ fn before_5_8() -> bool {
 /// The error for missing rights, with the two ways to give them.
 #[must_use]
 pub fn denied(action: &str, missing: &[&str]) -> Error {
-    let path = std::env::current_exe()
-        .map_or_else(|_| "wherefore".into(), |path| path.display().to_string());
+    let path = std::env::current_exe().map_or_else(|_| "wherefore".into(), |path| path.display().to_string());
     let why = if missing.is_empty() {
         "the kernel refuses it although no capability is missing: this may be a container or a user \
          namespace, or a security module"

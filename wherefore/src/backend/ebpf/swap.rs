@@ -6,20 +6,14 @@
 //! ended (`synchronize_rcu` in `maybe_wait_bpf_programs`; 8 to 28 ms). Then nobody uses the old set, and
 //! it is emptied. The next interval cannot end before that, so the set it will use is empty.
 
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use aya::{
     maps::{MapData, MapError, PerCpuValues},
     util::nr_cpus,
 };
 use nix::time::{ClockId, clock_gettime};
-use wherefore_common::{
-    Amount, FlowCounters, FlowKey, Reason, UnaccountedKey,
-    tables::fallback_slot,
-};
+use wherefore_common::{Amount, FlowCounters, FlowKey, Reason, UnaccountedKey, tables::fallback_slot};
 
 use super::{Error, Tables, batch, permission::explain};
 use crate::{
@@ -114,8 +108,7 @@ impl Counting {
         }
         let failed = |error: std::io::Error| explain("read the kernel's tables", &error);
         let taken = &mut ended.flows;
-        batch::drain(flows, |key, counters| taken.push((key, counters)))
-            .map_err(failed)?;
+        batch::drain(flows, |key, counters| taken.push((key, counters))).map_err(failed)?;
         let taken = &mut ended.unaccounted;
         batch::drain(unaccounted, |key, amount: Amount| {
             taken.entry(key).or_default().add(&amount);
@@ -195,10 +188,8 @@ fn empty_fallback(
 
 /// `CLOCK_MONOTONIC` in nanoseconds: the clock of the kernel programs.
 fn monotonic() -> Result<u64, Error> {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(|error| Error::System {
-        action: "read the clock".into(),
-        reason: error.to_string(),
-    })?;
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_err(|error| Error::System { action: "read the clock".into(), reason: error.to_string() })?;
     let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
     Ok(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec()).unwrap_or(0)))
 }

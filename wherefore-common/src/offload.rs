@@ -49,6 +49,16 @@ pub const fn plain(offload: &Offload, parsed: &Parsed) -> Size {
 #[inline(always)]
 #[must_use]
 pub fn segmented<P: Packet>(packet: &P, offload: &Offload, parsed: &Parsed) -> Size {
+    // What the verifier knows of these numbers on each way through the parser only multiplies its work.
+    let forget = |number: u32| packet.same(number as usize) as u32;
+    let parsed = &Parsed {
+        l3: forget(parsed.l3),
+        l4: forget(parsed.l4),
+        ip_len: forget(parsed.ip_len),
+        proto: forget(u32::from(parsed.proto)) as u8,
+        family: forget(u32::from(parsed.family)) as u8,
+        ..*parsed
+    };
     let headers = headers(packet, parsed);
     let by_size = if offload.gso_size == 0 || offload.gso_size == BY_FRAGS {
         offload.gso_segs

@@ -67,29 +67,33 @@ pub(crate) fn read<T: Header, P: Packet>(packet: &P, offset: usize) -> Option<T>
 }
 
 /// What the parser found: the outermost IP layer.
+///
+/// Ports, protocol and family lie as in a [`crate::FlowKey`], at aligned offsets: the compiler copies them
+/// together, and the verifier refuses words at odd places of the stack.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
     /// Source address, IPv4 as `::ffff:a.b.c.d`.
     pub src: [u8; 16],
     /// Destination address, likewise.
     pub dst: [u8; 16],
-    /// 4 or 6.
-    pub family: u8,
-    /// Protocol, after IPv6 extension headers.
-    pub proto: u8,
+    /// Length of the IP packet by its own header; 0 where the header does not know it (segmentation
+    /// offload, jumbograms): then it is what the frame holds behind `l3`.
+    pub ip_len: u32,
     /// Source port in host order; 0 where there is none: other protocols, later fragments, cut headers.
     pub sport: u16,
     /// Destination port, likewise.
     pub dport: u16,
+    /// Protocol, after IPv6 extension headers.
+    pub proto: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// 1 in a fragment (also the first one), else 0.
+    pub fragment: u8,
     /// Offset of the IP header in the frame.
     pub l3: u32,
     /// Offset of what follows the IP header and its extensions.
     pub l4: u32,
-    /// Length of the IP packet by its own header; 0 where the header does not know it (segmentation
-    /// offload, jumbograms): then it is what the frame holds behind `l3`.
-    pub ip_len: u32,
-    /// 1 in a fragment (also the first one), else 0.
-    pub fragment: u8,
 }
 
 impl Parsed {

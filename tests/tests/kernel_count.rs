@@ -316,3 +316,55 @@ fn an_agent_that_stops_leaves_nothing() {
         assert_eq!(ebpf::attached_programs(&target(NEAR)), []);
     });
 }
+
+#[test]
+fn the_programs_own_messages_do_not_disturb_counting() {
+    if !can_load() {
+        return;
+    }
+    for hook in [Hook::Tc, Hook::Xdp] {
+        in_namespace(move || {
+            let mut settings = settings(hook);
+            settings.kernel_log = true;
+            let mut backend = ebpf::start(&settings, &both()).unwrap();
+            let socket = socket().unwrap();
+            for _ in 0..1000 {
+                socket.send_to(&[0; 22], far(4000)).unwrap();
+            }
+            let snapshot = backend.poll().unwrap().unwrap();
+            assert_eq!(sums(&snapshot, Direction::Egress, 4000)[0], 1000);
+        });
+    }
+}
+
+/// A UDP frame to port 4100 behind the given tags.
+fn tagged(tags: &[u16]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    for tag in tags {
+        frame.extend(tag.to_be_bytes());
+        frame.extend([0, 7]);
+    }
+    frame.extend([8, 0, 0x45, 0, 0, 128, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+    frame.extend([0, 9, 0x10, 0x04, 0, 108, 0, 0]);
+    frame.resize(frame.len() + 100, 0);
+    frame
+}
+
+#[test]
+fn a_tag_counts_wherever_the_kernel_keeps_it() {
+    if !can_load() {
+        return;
+    }
+    in_namespace(|| {
+        let mut backend = ebpf::start(&settings(Hook::Tc), &both()).unwrap();
+        let mut near = pcap::Capture::from_device(NEAR).unwrap().open().unwrap();
+        // At ingress the kernel moves the outermost tag from the frame into the packet's description.
+        for tags in [&[][..], &[0x8100], &[0x88a8, 0x8100], &[0x8100; 20]] {
+            near.sendpacket(tagged(tags)).unwrap();
+            let snapshot = backend.poll().unwrap().unwrap();
+            let expected = [1, 142 + 4 * tags.len() as u64, 128];
+            assert_eq!(sums(&snapshot, Direction::Egress, 4100), expected, "egress, {tags:x?}");
+            assert_eq!(sums(&snapshot, Direction::Ingress, 4100), expected, "ingress, {tags:x?}");
+        }
+    });
+}

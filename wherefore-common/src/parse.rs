@@ -7,7 +7,7 @@
 //! Sources: IEEE 802.3 and 802.1Q, RFC 3032 (MPLS), RFC 2516 (`PPPoE`), RFC 1661 (PPP), RFC 1042 (SNAP),
 //! RFC 791, RFC 8200, RFC 4302; IANA's "IEEE 802 Numbers" and "Protocol Numbers".
 
-use network_types::{eth::EthHdr, mpls::Mpls, vlan::VlanHdr};
+use network_types::eth::EthHdr;
 
 use crate::Reason;
 
@@ -30,10 +30,6 @@ pub unsafe trait Header: Copy {}
 unsafe impl<const N: usize> Header for [u8; N] {}
 // SAFETY: as above.
 unsafe impl Header for EthHdr {}
-// SAFETY: as above.
-unsafe impl Header for VlanHdr {}
-// SAFETY: as above.
-unsafe impl Header for Mpls {}
 // SAFETY: integers.
 unsafe impl Header for Ipv4Words {}
 // SAFETY: integers.
@@ -226,44 +222,60 @@ pub const fn ppp_ether_type(protocol: u16) -> Result<u16, Reason> {
 }
 
 /// Steps over one header between link and IP: what follows it, and where.
+///
+/// All of them have at least four bytes; these are read in one place, as each further place doubles the
+/// ways the verifier must follow through the loop.
 #[inline(always)]
 fn link_header<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<(u16, usize), Reason> {
+    if kind < ether_type::MIN {
+        return llc(packet, at);
+    }
+    if !matches!(
+        kind,
+        ether_type::VLAN
+            | ether_type::QINQ
+            | ether_type::QINQ_OLD
+            | ether_type::MPLS
+            | ether_type::MPLS_UPSTREAM
+            | ether_type::PPPOE
+            | ether_type::ETAG
+            | ether_type::VNTAG
+    ) {
+        return Err(Reason::NonIp);
+    }
+    let start: [u8; 4] = read(packet, at).ok_or(Reason::LinkTruncated)?;
     match kind {
         ether_type::VLAN | ether_type::QINQ | ether_type::QINQ_OLD => {
-            let tag: VlanHdr = read(packet, at).ok_or(Reason::LinkTruncated)?;
-            Ok((u16::from_be(tag.ether_type), at + VlanHdr::LEN))
+            Ok((u16::from_be_bytes([start[2], start[3]]), at + 4))
         }
         ether_type::MPLS | ether_type::MPLS_UPSTREAM => {
-            let label: Mpls = read(packet, at).ok_or(Reason::LinkTruncated)?;
-            let at = at + Mpls::LEN;
-            if label.lbl_tc_s[2] & 1 == 0 {
-                return Ok((kind, at));
+            // RFC 3032: the lowest bit of the third byte marks the last label.
+            if start[2] & 1 == 0 {
+                return Ok((kind, at + 4));
             }
-            let [first]: [u8; 1] = read(packet, at).ok_or(Reason::LinkTruncated)?;
+            let [first]: [u8; 1] = read(packet, at + 4).ok_or(Reason::LinkTruncated)?;
             match first >> 4 {
-                4 => Ok((ether_type::IPV4, at)),
-                6 => Ok((ether_type::IPV6, at)),
+                4 => Ok((ether_type::IPV4, at + 4)),
+                6 => Ok((ether_type::IPV6, at + 4)),
                 _ => Err(Reason::NonIp),
             }
         }
-        ether_type::PPPOE => {
-            let header: [u8; 8] = read(packet, at).ok_or(Reason::LinkTruncated)?;
-            let protocol = u16::from_be_bytes([header[6], header[7]]);
-            // RFC 1661, 6.5: a protocol number may be compressed to its (odd) low byte.
-            if header[6] & 1 == 1 {
-                return Ok((ppp_ether_type(protocol >> 8)?, at + 7));
+        ether_type::PPPOE | ether_type::ETAG => {
+            let [_, _, high, low]: [u8; 4] = read(packet, at + 4).ok_or(Reason::LinkTruncated)?;
+            let next = u16::from_be_bytes([high, low]);
+            if kind == ether_type::ETAG {
+                return Ok((next, at + 8));
             }
-            Ok((ppp_ether_type(protocol)?, at + 8))
-        }
-        ether_type::ETAG => {
-            let tag: [u8; 8] = read(packet, at).ok_or(Reason::LinkTruncated)?;
-            Ok((u16::from_be_bytes([tag[6], tag[7]]), at + 8))
+            // RFC 1661, 6.5: a protocol number may be compressed to its (odd) low byte.
+            if high & 1 == 1 {
+                return Ok((ppp_ether_type(u16::from(high))?, at + 7));
+            }
+            Ok((ppp_ether_type(next)?, at + 8))
         }
         ether_type::VNTAG => {
-            let tag: [u8; 6] = read(packet, at).ok_or(Reason::LinkTruncated)?;
-            Ok((u16::from_be_bytes([tag[4], tag[5]]), at + 6))
+            let next: [u8; 2] = read(packet, at + 4).ok_or(Reason::LinkTruncated)?;
+            Ok((u16::from_be_bytes(next), at + 6))
         }
-        0..ether_type::MIN => llc(packet, at),
         _ => Err(Reason::NonIp),
     }
 }
@@ -340,33 +352,28 @@ fn ipv6<P: Packet>(packet: &P, l3: usize, parsed: &mut Parsed) -> Result<(), Rea
     let mut at = l3 + IPV6_LEN as usize;
     let mut has_ports = true;
     for _ in 0..MAX_EXTENSION_HEADERS {
+        if !matches!(parsed.proto, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT) {
+            break;
+        }
         at = packet.same(at);
-        match parsed.proto {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
-                let Some([next, len]) = read::<[u8; 2], P>(packet, at) else { break };
-                parsed.proto = next;
-                at += (len as usize + 1) * 8;
+        let Some([next, len, high, low]) = read::<[u8; 4], P>(packet, at) else { break };
+        let fragment = parsed.proto == FRAGMENT;
+        at += match parsed.proto {
+            FRAGMENT => 8,
+            AUTHENTICATION => (len as usize + 2) * 4,
+            _ => (len as usize + 1) * 8,
+        };
+        parsed.proto = next;
+        if fragment {
+            // RFC 8200, 4.5: 13 bits offset, 2 reserved, 1 "more fragments".
+            let bits = u16::from_be_bytes([high, low]);
+            if bits & 0xfff9 != 0 {
+                parsed.fragment = 1;
             }
-            AUTHENTICATION => {
-                let Some([next, len]) = read::<[u8; 2], P>(packet, at) else { break };
-                parsed.proto = next;
-                at += (len as usize + 2) * 4;
+            if bits & 0xfff8 != 0 {
+                has_ports = false;
+                break;
             }
-            FRAGMENT => {
-                let Some(fragment) = read::<[u8; 8], P>(packet, at) else { break };
-                let bits = u16::from_be_bytes([fragment[2], fragment[3]]);
-                parsed.proto = fragment[0];
-                at += 8;
-                // RFC 8200, 4.5: 13 bits offset, 2 reserved, 1 "more fragments".
-                if bits & 0xfff9 != 0 {
-                    parsed.fragment = 1;
-                }
-                if bits & 0xfff8 != 0 {
-                    has_ports = false;
-                    break;
-                }
-            }
-            _ => break,
         }
     }
     parsed.l4 = at as u32;

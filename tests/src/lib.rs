@@ -14,6 +14,7 @@ mod random;
 pub mod scenario;
 pub mod tally;
 pub mod traffic;
+pub mod veth;
 
 use std::{
     process::Command,

@@ -1,6 +1,7 @@
 //! The kernel programs and the user-space parser give the same answer for the same frame.
 //!
 //! Needs root and eBPF, and reads the captures of ../shared where they are.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -42,13 +42,27 @@ pub struct Size {
 #[inline(always)]
 #[must_use]
 pub const fn plain(offload: &Offload, parsed: &Parsed) -> Size {
-    Size { packets: 1, wire_bytes: offload.len + offload.tag, ip_bytes: parsed.ip_bytes(offload.len) }
+    Size {
+        packets: 1,
+        wire_bytes: offload.len.saturating_add(offload.tag),
+        ip_bytes: parsed.ip_bytes(offload.len),
+    }
 }
 
 /// The size of a packet that is to be segmented, or was merged from segments.
 #[inline(always)]
 #[must_use]
 pub fn segmented<P: Packet>(packet: &P, offload: &Offload, parsed: &Parsed) -> Size {
+    // What the verifier knows of these numbers on each way through the parser only multiplies its work.
+    let forget = |number: u32| packet.same(number as usize) as u32;
+    let parsed = &Parsed {
+        l3: forget(parsed.l3),
+        l4: forget(parsed.l4),
+        ip_len: forget(parsed.ip_len),
+        proto: forget(u32::from(parsed.proto)) as u8,
+        family: forget(u32::from(parsed.family)) as u8,
+        ..*parsed
+    };
     let headers = headers(packet, parsed);
     let by_size = if offload.gso_size == 0 || offload.gso_size == BY_FRAGS {
         offload.gso_segs
@@ -185,4 +199,102 @@ fn jumbo_header<P: Packet>(packet: &P, parsed: &Parsed) -> u32 {
 #[inline(always)]
 fn read<T: Header, P: Packet>(packet: &P, offset: u32) -> Option<T> {
     parse::read(packet, offset as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::parse::{Slice, ethernet};
+
+    fn ipv4(proto: u8) -> Vec<u8> {
+        let mut header = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, proto, 0, 0];
+        header.extend([192, 0, 2, 1, 198, 51, 100, 1]);
+        header
+    }
+
+    fn link() -> Vec<u8> {
+        vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]
+    }
+
+    /// A TCP header of 32 bytes.
+    fn tcp() -> Vec<u8> {
+        let mut header = vec![0; 32];
+        header[12] = 0x80;
+        header
+    }
+
+    fn size(frame: &[u8], offload: Offload) -> Size {
+        let packet = Slice(frame);
+        segmented(&packet, &offload, &ethernet(&packet).unwrap())
+    }
+
+    #[test]
+    fn received_segments_get_their_headers_back() {
+        let frame = [link(), ipv4(6), tcp()].concat();
+        // Ten full segments and one of a byte: 11 x (14 + 20 + 32) headers.
+        let merged = Offload { len: 66 + 10_001, gso_size: 1000, ..Offload::default() };
+        let plain = Size { packets: 11, wire_bytes: 10_001 + 11 * 66, ip_bytes: 10_001 + 11 * 52 };
+        assert_eq!(size(&frame, merged), plain);
+        // What the sender claims of the number of segments is no matter at ingress.
+        assert_eq!(size(&frame, Offload { gso_segs: 3, ..merged }), plain);
+        // A tag outside the data is on the wire once per segment, and in no IP packet.
+        let tagged = size(&frame, Offload { tag: TAG, ..merged });
+        assert_eq!(tagged, Size { wire_bytes: plain.wire_bytes + 44, ..plain });
+    }
+
+    #[test]
+    fn sent_segments_are_what_the_stack_says() {
+        let frame = [link(), ipv4(6), tcp()].concat();
+        let offload =
+            Offload { len: 10_066, wire_len: 10_660, gso_size: 1000, gso_segs: 10, ..Offload::default() };
+        assert_eq!(size(&frame, offload), Size { packets: 10, wire_bytes: 10_660, ip_bytes: 10_660 - 140 });
+        assert_eq!(size(&frame, Offload { gso_segs: 0, ..offload }).packets, 10);
+    }
+
+    #[test]
+    fn tunnels_repeat_their_inner_headers_too() {
+        let udp = |port: u16| {
+            let [high, low] = port.to_be_bytes();
+            vec![0, 9, high, low, 0, 0, 0, 0]
+        };
+        let inner = [ipv4(6), tcp()].concat();
+        let vxlan = [link(), ipv4(17), udp(VXLAN), vec![0; 8], link(), inner.clone()].concat();
+        let geneve_head = vec![1, 0, 0x65, 0x58, 0, 0, 0, 0, 0, 0, 0, 0];
+        let geneve = [link(), ipv4(17), udp(GENEVE), geneve_head, link(), inner.clone()].concat();
+        let ipip = [link(), ipv4(4), inner.clone()].concat();
+        let gre = [link(), ipv4(47), vec![0x20, 0, 8, 0, 0, 0, 0, 9], inner.clone()].concat();
+        let other = [link(), ipv4(17), udp(53), inner].concat();
+        for (name, frame, headers) in [
+            ("vxlan", vxlan, 14 + 20 + 8 + 8 + 14 + 52),
+            ("geneve", geneve, 14 + 20 + 8 + 12 + 14 + 52),
+            ("ipip", ipip, 14 + 20 + 52),
+            ("gre", gre, 14 + 20 + 8 + 52),
+            ("udp", other, 14 + 20 + 8),
+        ] {
+            let offload = Offload { len: headers + 5000, gso_size: 1000, ..Offload::default() };
+            let expected =
+                Size { packets: 5, wire_bytes: 5000 + 5 * headers, ip_bytes: 5000 + 5 * (headers - 14) };
+            assert_eq!(size(&frame, offload), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn figures_that_cannot_be_do_not_overflow() {
+        let frame = [link(), ipv4(6), tcp()].concat();
+        for len in [0, 1, 65, 66, u32::MAX] {
+            for wire_len in [0, 1, u32::MAX] {
+                for gso_size in [0, 1, BY_FRAGS, u32::MAX] {
+                    for gso_segs in [0, 1, u32::MAX] {
+                        let offload = Offload { len, wire_len, gso_size, gso_segs, tag: TAG };
+                        assert!(size(&frame, offload).packets >= 1);
+                        assert!(unparsed(&offload).0 >= 1);
+                    }
+                }
+            }
+        }
+    }
 }

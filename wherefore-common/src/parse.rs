@@ -7,8 +7,16 @@
 //! Sources: IEEE 802.3 and 802.1Q, RFC 3032 (MPLS), RFC 2516 (`PPPoE`), RFC 1661 (PPP), RFC 1042 (SNAP), those
 //! named at the other headers, RFC 791, RFC 8200, RFC 4302; IANA's "IEEE 802 Numbers" and "Protocol Numbers".
 
-use network_types::{eth::EthHdr, mpls::Mpls};
+mod ip;
+mod link;
 
+use network_types::eth::EthHdr;
+
+pub use self::link::{ether_type, llc, ppp_ether_type};
+use self::{
+    ip::{ipv4, ipv6},
+    link::link_header,
+};
 use crate::Reason;
 
 /// Tags, labels and other headers followed between the link header and the IP header.
@@ -30,19 +38,10 @@ pub unsafe trait Header: Copy {}
 unsafe impl<const N: usize> Header for [u8; N] {}
 // SAFETY: as above.
 unsafe impl Header for EthHdr {}
-// SAFETY: as above.
-unsafe impl Header for Mpls {}
 // SAFETY: integers.
-unsafe impl Header for Ipv4Words {}
+unsafe impl Header for ip::Ipv4Words {}
 // SAFETY: integers.
-unsafe impl Header for Ipv6Words {}
-
-/// An IPv4 header without options, in network order.
-type Ipv4Words = [u32; 5];
-/// An IPv6 header, in network order.
-type Ipv6Words = [u64; 5];
-const IPV4_LEN: u32 = size_of::<Ipv4Words>() as u32;
-const IPV6_LEN: u32 = size_of::<Ipv6Words>() as u32;
+unsafe impl Header for ip::Ipv6Words {}
 
 /// A frame whose bytes can be read at an offset.
 pub trait Packet {
@@ -65,29 +64,33 @@ pub(crate) fn read<T: Header, P: Packet>(packet: &P, offset: usize) -> Option<T>
 }
 
 /// What the parser found: the outermost IP layer.
+///
+/// Ports, protocol and family lie as in a [`crate::FlowKey`], at aligned offsets: the compiler copies them
+/// together, and the verifier refuses words at odd places of the stack.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
     /// Source address, IPv4 as `::ffff:a.b.c.d`.
     pub src: [u8; 16],
     /// Destination address, likewise.
     pub dst: [u8; 16],
-    /// 4 or 6.
-    pub family: u8,
-    /// Protocol, after IPv6 extension headers.
-    pub proto: u8,
+    /// Length of the IP packet by its own header; 0 where the header does not know it (segmentation
+    /// offload, jumbograms): then it is what the frame holds behind `l3`.
+    pub ip_len: u32,
     /// Source port in host order; 0 where there is none: other protocols, later fragments, cut headers.
     pub sport: u16,
     /// Destination port, likewise.
     pub dport: u16,
+    /// Protocol, after IPv6 extension headers.
+    pub proto: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// 1 in a fragment (also the first one), else 0.
+    pub fragment: u8,
     /// Offset of the IP header in the frame.
     pub l3: u32,
     /// Offset of what follows the IP header and its extensions.
     pub l4: u32,
-    /// Length of the IP packet by its own header; 0 where the header does not know it (segmentation
-    /// offload, jumbograms): then it is what the frame holds behind `l3`.
-    pub ip_len: u32,
-    /// 1 in a fragment (also the first one), else 0.
-    pub fragment: u8,
 }
 
 impl Parsed {
@@ -97,54 +100,6 @@ impl Parsed {
     pub const fn ip_bytes(&self, wire_len: u32) -> u32 {
         if self.ip_len == 0 { wire_len.saturating_sub(self.l3) } else { self.ip_len }
     }
-}
-
-/// EtherTypes the parser knows; also the common language of the other link layers.
-pub mod ether_type {
-    /// IPv4.
-    pub const IPV4: u16 = 0x0800;
-    /// IPv6.
-    pub const IPV6: u16 = 0x86dd;
-    /// 802.1Q tag.
-    pub const VLAN: u16 = 0x8100;
-    /// 802.1ad service tag.
-    pub const QINQ: u16 = 0x88a8;
-    /// `QinQ` before 802.1ad.
-    pub const QINQ_OLD: u16 = 0x9100;
-    /// MPLS unicast.
-    pub const MPLS: u16 = 0x8847;
-    /// MPLS with upstream-assigned label.
-    pub const MPLS_UPSTREAM: u16 = 0x8848;
-    /// `PPPoE` session.
-    pub const PPPOE: u16 = 0x8864;
-    /// 802.1BR E-tag.
-    pub const ETAG: u16 = 0x893f;
-    /// Cisco VN-tag.
-    pub const VNTAG: u16 = 0x8926;
-    /// 802.1CB redundancy tag.
-    pub const RTAG: u16 = 0xf1c1;
-    /// IEC 62439-3 high-availability seamless redundancy.
-    pub const HSR: u16 = 0x892f;
-    /// Cisco metadata (security group tag).
-    pub const CISCO_METADATA: u16 = 0x8909;
-    /// An Ethernet frame in an Ethernet frame.
-    pub const BRIDGED: u16 = 0x6558;
-    /// Cisco `FabricPath`.
-    pub const FABRICPATH: u16 = 0x8903;
-    /// 802.1ah provider backbone bridge service tag.
-    pub const PBB: u16 = 0x88e7;
-    /// TRILL (RFC 6325).
-    pub const TRILL: u16 = 0x22f3;
-    /// 802.1AE; followed where it does not encrypt.
-    pub const MACSEC: u16 = 0x88e5;
-    /// Arista's timestamp.
-    pub const ARISTA: u16 = 0xd28b;
-    /// B.A.T.M.A.N. advanced.
-    pub const BATMAN: u16 = 0x4305;
-    /// Network service header (RFC 8300).
-    pub const NSH: u16 = 0x894f;
-    /// Below this an "EtherType" is a length, and LLC follows.
-    pub const MIN: u16 = 0x0600;
 }
 
 /// Parses a frame that begins with an Ethernet header.
@@ -224,304 +179,6 @@ pub fn ip_into<P: Packet>(packet: &P, offset: usize, parsed: &mut Parsed) -> Res
         6 => ipv6(packet, offset, parsed),
         _ => Err(Reason::IpVersion),
     }
-}
-
-/// The EtherType that a PPP protocol number stands for, where one does.
-///
-/// # Errors
-/// [`Reason::NonIp`] for control protocols and everything else that carries no IP.
-#[inline(always)]
-pub const fn ppp_ether_type(protocol: u16) -> Result<u16, Reason> {
-    match protocol {
-        0x0021 => Ok(ether_type::IPV4),
-        0x0057 => Ok(ether_type::IPV6),
-        0x0281 => Ok(ether_type::MPLS),
-        0x0283 => Ok(ether_type::MPLS_UPSTREAM),
-        _ => Err(Reason::NonIp),
-    }
-}
-
-/// Steps over one header between link and IP: what follows it, and where.
-///
-/// Most of them end in an EtherType, so all that differs is how far away that is: one read serves all.
-#[inline(always)]
-fn link_header<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<(u16, usize), Reason> {
-    let skip = match kind {
-        ether_type::VLAN | ether_type::QINQ | ether_type::QINQ_OLD => 2,
-        ether_type::VNTAG | ether_type::RTAG | ether_type::HSR => 4,
-        ether_type::ETAG | ether_type::CISCO_METADATA => 6,
-        ether_type::BRIDGED => ADDRESSES,
-        ether_type::FABRICPATH => 2 + ADDRESSES,
-        ether_type::PBB => 4 + ADDRESSES,
-        ether_type::TRILL | ether_type::MACSEC | ether_type::ARISTA | ether_type::BATMAN => {
-            variable(packet, kind, at)?
-        }
-        ether_type::MPLS | ether_type::MPLS_UPSTREAM => return mpls(packet, kind, at),
-        ether_type::PPPOE => return pppoe(packet, at),
-        ether_type::NSH => return nsh(packet, at),
-        0..ether_type::MIN => return llc(packet, at),
-        _ => return Err(Reason::NonIp),
-    };
-    inner_type(packet, at + skip)
-}
-
-/// Destination and source before the EtherType of an Ethernet header.
-const ADDRESSES: usize = 12;
-
-/// The EtherType at `at`, and where its payload begins.
-#[inline(always)]
-fn inner_type<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
-    let bytes: [u8; 2] = read(packet, at).ok_or(Reason::LinkTruncated)?;
-    Ok((u16::from_be_bytes(bytes), at + 2))
-}
-
-/// Distance to the EtherType behind a header that states its own length.
-#[inline(always)]
-fn variable<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<usize, Reason> {
-    let head: [u8; 4] = read(packet, at).ok_or(Reason::LinkTruncated)?;
-    match kind {
-        // 5 bits of option length in words of 4 bytes, across the first two bytes; nicknames; an Ethernet header.
-        ether_type::TRILL => {
-            let words = (head[0] & 7) << 2 | head[1] >> 6;
-            Ok(6 + words as usize * 4 + ADDRESSES)
-        }
-        // Tag control: 0x0c encrypted or changed, 0x20 an 8-byte channel identifier follows the packet number.
-        ether_type::MACSEC => match head[0] & 0x2c {
-            0 => Ok(6),
-            0x20 => Ok(14),
-            _ => Err(Reason::NonIp),
-        },
-        // Subtype 1; the second half says TAI or UTC, and 64 (0x10) or 48 (0x20) bits of time.
-        ether_type::ARISTA => match (head[0], head[1], head[3]) {
-            (0, 1, 0x10) => Ok(12),
-            (0, 1, 0x20) => Ok(10),
-            _ => Err(Reason::NonIp),
-        },
-        // A unicast packet of version 15: 10 bytes, then an Ethernet header.
-        _ => match (head[0], head[1]) {
-            (0x40, 15) => Ok(10 + ADDRESSES),
-            _ => Err(Reason::NonIp),
-        },
-    }
-}
-
-/// Steps over one label; behind the last one is IP, an Ethernet pseudowire (RFC 4448) or a channel (RFC 5586).
-#[inline(always)]
-fn mpls<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<(u16, usize), Reason> {
-    let label: Mpls = read(packet, at).ok_or(Reason::LinkTruncated)?;
-    let at = at + Mpls::LEN;
-    if label.lbl_tc_s[2] & 1 == 0 {
-        return Ok((kind, at));
-    }
-    let [first]: [u8; 1] = read(packet, at).ok_or(Reason::LinkTruncated)?;
-    match first >> 4 {
-        4 => Ok((ether_type::IPV4, at)),
-        6 => Ok((ether_type::IPV6, at)),
-        // A control word has its first 16 bits zero; without one, the frame's destination begins here.
-        0 => {
-            let word: [u8; 2] = read(packet, at).ok_or(Reason::LinkTruncated)?;
-            inner_type(packet, at + ADDRESSES + if word[0] | word[1] == 0 { 4 } else { 0 })
-        }
-        1 => {
-            let word: [u8; 4] = read(packet, at).ok_or(Reason::LinkTruncated)?;
-            Ok((ppp_ether_type(u16::from_be_bytes([word[2], word[3]]))?, at + 4))
-        }
-        _ => Err(Reason::NonIp),
-    }
-}
-
-#[inline(always)]
-fn pppoe<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
-    let header: [u8; 8] = read(packet, at).ok_or(Reason::LinkTruncated)?;
-    let protocol = u16::from_be_bytes([header[6], header[7]]);
-    // RFC 1661, 6.5: a protocol number may be compressed to its (odd) low byte.
-    if header[6] & 1 == 1 {
-        return Ok((ppp_ether_type(protocol >> 8)?, at + 7));
-    }
-    Ok((ppp_ether_type(protocol)?, at + 8))
-}
-
-/// RFC 8300: 6 bits of length in words of 4 bytes, metadata type, next protocol.
-#[inline(always)]
-fn nsh<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
-    let head: [u8; 4] = read(packet, at).ok_or(Reason::LinkTruncated)?;
-    let next = at + (head[1] & 0x3f) as usize * 4;
-    match head[3] {
-        1 => Ok((ether_type::IPV4, next)),
-        2 => Ok((ether_type::IPV6, next)),
-        3 => inner_type(packet, next + ADDRESSES),
-        5 => Ok((ether_type::MPLS, next)),
-        _ => Err(Reason::NonIp),
-    }
-}
-
-/// Steps over an LLC header, and SNAP where it follows: what comes next, and where.
-///
-/// # Errors
-/// [`Reason::NonIp`] for other service access points or organisations.
-#[inline(always)]
-pub fn llc<P: Packet>(packet: &P, at: usize) -> Result<(u16, usize), Reason> {
-    let header: [u8; 3] = read(packet, at).ok_or(Reason::LinkTruncated)?;
-    match header {
-        [0xaa, 0xaa, 3] => {
-            let snap: [u8; 5] = read(packet, at + 3).ok_or(Reason::LinkTruncated)?;
-            match snap {
-                // RFC 1042, and 802.1H's organisation for bridge tunnels.
-                [0, 0, 0 | 0xf8, high, low] => {
-                    let kind = u16::from_be_bytes([high, low]);
-                    if kind < ether_type::MIN { Err(Reason::NonIp) } else { Ok((kind, at + 8)) }
-                }
-                // RFC 2684, 5.2: a bridged Ethernet frame with (1) or without (7) its check sequence, behind
-                // 2 bytes of padding.
-                [0, 0x80, 0xc2, 0, 1 | 7] => inner_type(packet, at + 10 + ADDRESSES),
-                _ => Err(Reason::NonIp),
-            }
-        }
-        [0x06, 0x06, 3] => Ok((ether_type::IPV4, at + 3)),
-        // ISO/IEC TR 9577 network layer protocol identifiers.
-        [0xfe, 0xfe, 3] => {
-            let [identifier]: [u8; 1] = read(packet, at + 3).ok_or(Reason::LinkTruncated)?;
-            match identifier {
-                0xcc => Ok((ether_type::IPV4, at + 4)),
-                0x8e => Ok((ether_type::IPV6, at + 4)),
-                _ => Err(Reason::NonIp),
-            }
-        }
-        _ => Err(Reason::NonIp),
-    }
-}
-
-#[inline(always)]
-fn ipv4<P: Packet>(packet: &P, l3: usize, parsed: &mut Parsed) -> Result<(), Reason> {
-    let words: Ipv4Words = read(packet, l3).ok_or(Reason::IpTruncated)?;
-    let start = u32::from_be(words[0]);
-    if start >> 28 != 4 {
-        return Err(Reason::IpVersion);
-    }
-    let header_len = (start >> 24 & 0xf) * 4;
-    let total_len = start & 0xffff;
-    if header_len < IPV4_LEN || (total_len != 0 && total_len < header_len) {
-        return Err(Reason::IpHeader);
-    }
-    let frags = u32::from_be(words[1]) & 0xffff;
-    parsed.src = mapped(words[3]);
-    parsed.dst = mapped(words[4]);
-    parsed.family = 4;
-    parsed.proto = (u32::from_be(words[2]) >> 16) as u8;
-    parsed.l3 = l3 as u32;
-    parsed.l4 = l3 as u32 + header_len;
-    parsed.ip_len = total_len;
-    // RFC 791: "more fragments" is 0x2000, the low 13 bits are the offset.
-    parsed.fragment = u8::from(frags & 0x3fff != 0);
-    if frags & 0x1fff == 0 {
-        (parsed.sport, parsed.dport) = ports(packet, parsed);
-    }
-    Ok(())
-}
-
-#[inline(always)]
-fn ipv6<P: Packet>(packet: &P, l3: usize, parsed: &mut Parsed) -> Result<(), Reason> {
-    let words: Ipv6Words = read(packet, l3).ok_or(Reason::IpTruncated)?;
-    let start = u64::from_be(words[0]);
-    if start >> 60 != 6 {
-        return Err(Reason::IpVersion);
-    }
-    let payload_len = (start >> 16) as u32 & 0xffff;
-    let next_header = (start >> 8) as u8;
-    // RFC 2675, and Linux' large segments, which have no hop-by-hop header any more since 7.0.
-    let jumbo = payload_len == 0 && matches!(next_header, HOP_BY_HOP | TCP);
-    parsed.src = bytes(words[1], words[2]);
-    parsed.dst = bytes(words[3], words[4]);
-    parsed.family = 6;
-    parsed.proto = next_header;
-    parsed.l3 = l3 as u32;
-    parsed.ip_len = if jumbo { 0 } else { payload_len + IPV6_LEN };
-    let mut at = l3 + IPV6_LEN as usize;
-    let mut has_ports = true;
-    for _ in 0..MAX_EXTENSION_HEADERS {
-        at = packet.same(at);
-        match parsed.proto {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
-                let Some([next, len]) = read::<[u8; 2], P>(packet, at) else { break };
-                parsed.proto = next;
-                at += (len as usize + 1) * 8;
-            }
-            AUTHENTICATION => {
-                let Some([next, len]) = read::<[u8; 2], P>(packet, at) else { break };
-                parsed.proto = next;
-                at += (len as usize + 2) * 4;
-            }
-            FRAGMENT => {
-                let Some(fragment) = read::<[u8; 8], P>(packet, at) else { break };
-                let bits = u16::from_be_bytes([fragment[2], fragment[3]]);
-                parsed.proto = fragment[0];
-                at += 8;
-                // RFC 8200, 4.5: 13 bits offset, 2 reserved, 1 "more fragments".
-                if bits & 0xfff9 != 0 {
-                    parsed.fragment = 1;
-                }
-                if bits & 0xfff8 != 0 {
-                    has_ports = false;
-                    break;
-                }
-            }
-            _ => break,
-        }
-    }
-    parsed.l4 = at as u32;
-    if has_ports {
-        (parsed.sport, parsed.dport) = ports(packet, parsed);
-    }
-    Ok(())
-}
-
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const DCCP: u8 = 33;
-const SCTP: u8 = 132;
-const UDP_LITE: u8 = 136;
-
-/// The ports at `parsed.l4`, or zeros where the protocol has none or the packet ends before them.
-#[inline(always)]
-fn ports<P: Packet>(packet: &P, parsed: &Parsed) -> (u16, u16) {
-    // Bytes behind the IP packet's own end are Ethernet padding, not ports.
-    if parsed.ip_len != 0 && parsed.l4 + 4 > parsed.l3 + parsed.ip_len {
-        return (0, 0);
-    }
-    let at = parsed.l4 as usize;
-    let bytes = match parsed.proto {
-        TCP | UDP | DCCP | UDP_LITE => read::<[u8; 4], P>(packet, at),
-        // The common header is checked as a whole (RFC 9260, 3.1).
-        SCTP => read::<[u8; 12], P>(packet, at).map(|header| [header[0], header[1], header[2], header[3]]),
-        _ => None,
-    };
-    match bytes {
-        Some([s0, s1, d0, d1]) => (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])),
-        None => (0, 0),
-    }
-}
-
-#[inline(always)]
-fn mapped(v4: u32) -> [u8; 16] {
-    #[cfg(target_endian = "little")]
-    let low = 0xffff_0000 | u64::from(v4) << 32;
-    #[cfg(target_endian = "big")]
-    let low = 0x0000_ffff_0000_0000 | u64::from(v4);
-    bytes(0, low)
-}
-
-/// 16 bytes of two words in memory order, moved as words: byte by byte an address costs the kernel
-/// program 16 registers, or half its stack.
-#[inline(always)]
-fn bytes(first: u64, second: u64) -> [u8; 16] {
-    // SAFETY: equal sizes, and any bytes are a valid byte array.
-    unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>([first, second]) }
 }
 
 /// The captured bytes of a frame.

@@ -75,6 +75,24 @@ pub fn xdp(frame: &Xdp, result: Result<(), Reason>, parsed: &Parsed) {
     }
 }
 
+/// The flow's key, its last third as words: its padding alone would be a call of `memset`.
+#[inline(always)]
+fn key(ifindex: u32, direction: Direction, parsed: &Parsed) -> FlowKey {
+    /// [`FlowKey`] on a little-endian machine.
+    #[repr(C)]
+    struct Words {
+        src: [u8; 16],
+        dst: [u8; 16],
+        rest: [u64; 2],
+    }
+    const { assert!(cfg!(target_endian = "little")) };
+    let ports = u64::from(parsed.sport) << 32 | u64::from(parsed.dport) << 48;
+    let kind = u64::from(parsed.proto) | u64::from(parsed.family) << 8 | (direction as u64) << 16;
+    let words = Words { src: parsed.src, dst: parsed.dst, rest: [u64::from(ifindex) | ports, kind] };
+    // SAFETY: both are 48 bytes without padding, and any bytes make a valid key.
+    unsafe { core::mem::transmute::<Words, FlowKey>(words) }
+}
+
 /// What became of a packet with a flow.
 struct Outcome {
     new: u8,
@@ -83,17 +101,7 @@ struct Outcome {
 
 #[inline(always)]
 fn flow(ifindex: u32, direction: Direction, parsed: &Parsed, volume: &Volume) -> Outcome {
-    let key = FlowKey {
-        src: parsed.src,
-        dst: parsed.dst,
-        ifindex,
-        sport: parsed.sport,
-        dport: parsed.dport,
-        proto: parsed.proto,
-        family: parsed.family,
-        direction: direction as u8,
-        pad: [0; 5],
-    };
+    let key = key(ifindex, direction, parsed);
     let generation = tables::generation();
     match tables::count_flow(generation, &key, volume) {
         Ok(new) => Outcome { new: u8::from(new), refused: 0 },

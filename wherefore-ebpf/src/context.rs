@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::generated::bpf_skb_load_bytes,
     programs::{TcContext, XdpContext},
 };
-use wherefore_common::parse::{Header, MAX_OFFSET, Packet};
+use wherefore_common::parse::{Header, MAX_OFFSET, Packet, Parsed};
 
 /// The header `T` at `offset` of the packet memory from `data` to `end`.
 #[inline(always)]
@@ -40,6 +40,29 @@ fn forget(mut value: usize, unknown: usize) -> usize {
     // SAFETY: arithmetic on registers only.
     unsafe { asm!("{v} ^= {u}", "{v} ^= {u}", v = inout(reg) value, u = in(reg) unknown) };
     value
+}
+
+/// Zeros to parse into. The zero is one the compiler cannot see: of zeros it knows it makes a call of
+/// `memset`, on this target a loop over bytes that costs 50 ns a packet.
+#[inline(always)]
+pub fn blank() -> Parsed {
+    let zero: u64;
+    // SAFETY: sets a register.
+    unsafe { asm!("{z} = 0", z = out(reg) zero) };
+    // SAFETY: equal sizes, and any bytes make a valid pair of addresses.
+    let [src, dst] = unsafe { core::mem::transmute::<[u64; 4], [[u8; 16]; 2]>([zero; 4]) };
+    Parsed {
+        src,
+        dst,
+        ip_len: zero as u32,
+        sport: zero as u16,
+        dport: zero as u16,
+        proto: zero as u8,
+        family: zero as u8,
+        fragment: zero as u8,
+        l3: zero as u32,
+        l4: zero as u32,
+    }
 }
 
 /// A packet in a TC program.

@@ -17,10 +17,7 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use wherefore_common::{
-    Direction,
-    parse::{self, Parsed},
-};
+use wherefore_common::{Direction, parse};
 
 use crate::context::{Skb, Xdp};
 
@@ -32,7 +29,7 @@ const NEXT: i32 = -1;
 #[classifier]
 pub fn wherefore_in(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx);
-    let mut parsed = Parsed::default();
+    let mut parsed = context::blank();
     let result = parse::ethernet_into(&skb, &mut parsed);
     account::skb(&skb, Direction::Ingress, result, &parsed);
     NEXT
@@ -42,7 +39,7 @@ pub fn wherefore_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn wherefore_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx);
-    let mut parsed = Parsed::default();
+    let mut parsed = context::blank();
     let result = parse::ethernet_into(&skb, &mut parsed);
     account::skb(&skb, Direction::Egress, result, &parsed);
     NEXT
@@ -52,7 +49,7 @@ pub fn wherefore_out(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn wherefore_inip(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx);
-    let mut parsed = Parsed::default();
+    let mut parsed = context::blank();
     let result = parse::ip_into(&skb, 0, &mut parsed);
     account::skb(&skb, Direction::Ingress, result, &parsed);
     NEXT
@@ -62,7 +59,7 @@ pub fn wherefore_inip(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn wherefore_outip(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx);
-    let mut parsed = Parsed::default();
+    let mut parsed = context::blank();
     let result = parse::ip_into(&skb, 0, &mut parsed);
     account::skb(&skb, Direction::Egress, result, &parsed);
     NEXT
@@ -72,7 +69,7 @@ pub fn wherefore_outip(ctx: TcContext) -> i32 {
 #[xdp]
 pub fn wherefore_xdp(ctx: XdpContext) -> u32 {
     let frame = Xdp::new(ctx);
-    let mut parsed = Parsed::default();
+    let mut parsed = context::blank();
     let result = parse::ethernet_into(&frame, &mut parsed);
     account::xdp(&frame, result, &parsed);
     XDP_PASS

@@ -38,7 +38,7 @@ pub fn run(check: bool) -> Result<()> {
     let built = build(&root, &toolchain)?;
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     let stamp = Stamp {
-        rustc: toolchain.rustc_version.clone(),
+        rustc: toolchain.rustc_version,
         llvm: toolchain.llvm_version,
         bpf_linker: toolchain::LINKER_VERSION.into(),
         aya_ebpf: stamp::locked_version(&root, "aya-ebpf")?,

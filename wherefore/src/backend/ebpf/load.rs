@@ -17,7 +17,8 @@ use super::{Error, permission};
 /// The kernel programs, built by `cargo xtask bpf` from `wherefore-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("wherefore.bpf.o");
 
-/// Names another object to load instead, so that the tests can try one before it is committed.
+/// Names another object to load instead, so that the tests can try one before it is committed. Heeded in
+/// debug builds only: an installed binary has capabilities that whoever calls it has not.
 pub const OBJECT_VARIABLE: &str = "WHEREFORE_BPF_OBJECT";
 
 /// aya-log's level that lets nothing through; its levels begin at 1.
@@ -67,7 +68,8 @@ pub fn load(table_size: u32, kernel_log: bool) -> Result<Loaded, Error> {
     if !kernel_log {
         loader.map_max_entries("AYA_LOGS", LOG_BUFFER_OFF);
     }
-    let mut ebpf = match std::env::var_os(OBJECT_VARIABLE) {
+    let other = if cfg!(debug_assertions) { std::env::var_os(OBJECT_VARIABLE) } else { None };
+    let mut ebpf = match other {
         Some(path) => loader.load_file(Path::new(&path)),
         None => loader.load(OBJECT),
     }

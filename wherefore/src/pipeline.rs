@@ -16,6 +16,7 @@ use crate::{
     filter::CompiledFilter,
     judge::Judge,
     render::Totals,
+    series,
     sink::{self, Sinks},
     snapshot::Snapshot,
     time::Timestamp,
@@ -65,6 +66,8 @@ pub struct Outcome {
     pub length: Duration,
     /// Alerts told.
     pub alerts: u64,
+    /// The series remembered, and those there was no room for.
+    pub series: series::Counters,
     /// How each remote sink ended; `None` when a second stop signal cut that short.
     pub sinks: Option<sink::Outcome>,
     /// The backend's faults, in order.
@@ -111,7 +114,13 @@ impl Stages {
     /// Filters, judges and counts one interval; what is to be told about it.
     pub fn step(&mut self, snapshot: &mut Snapshot) -> Vec<Alert> {
         self.filter.apply(snapshot);
+        let turned_away = self.judge.counters().turned_away;
         let findings = self.judge.judge(snapshot);
+        if turned_away == 0 && self.judge.counters().turned_away > 0 {
+            tracing::warn!(
+                "there are more series than --max-series allows: new ones with little traffic are not judged"
+            );
+        }
         let alerts = self.lifecycle.admit(findings, snapshot.end);
         self.totals.add(snapshot);
         self.start.get_or_insert(snapshot.start);
@@ -168,6 +177,7 @@ pub async fn run(
     outcome.totals = stages.totals;
     outcome.length = stages.start.map(|start| stages.end.since(start)).unwrap_or_default();
     outcome.alerts = stages.alerts;
+    outcome.series = stages.judge.counters();
     let waiting = sinks.pending();
     if waiting > 0 {
         observe(Event::Draining(waiting));

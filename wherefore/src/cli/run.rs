@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Write as _,
     fs,
     io::{IsTerminal as _, Write as _},
     sync::Mutex,
@@ -26,6 +27,7 @@ use crate::{
     config::{Config, Source, exit},
     pipeline::{self, Event, Outcome, Signal, Stages},
     render::{self, Format, LiveView},
+    series,
     sink::{Sinks, log::TextLog},
     snapshot::Snapshot,
     units::format_duration,
@@ -111,6 +113,10 @@ pub fn start(source: &Source) -> Result<Box<dyn Backend>, backend::Error> {
 /// Says how it ended, and tells the exit code.
 fn close(outcome: &Outcome, follow: Follow, fail_on_alert: bool) -> Result<u8, Failure> {
     let mut text = render::closing(&outcome.totals, outcome.length, outcome.alerts);
+    let series::Counters { turned_away, replaced, .. } = outcome.series;
+    if turned_away + replaced > 0 {
+        let _ = writeln!(text, "series (--max-series): {turned_away} times turned away, {replaced} replaced");
+    }
     if let Some(sinks) = &outcome.sinks
         && !sinks.sinks.is_empty()
     {

@@ -142,6 +142,7 @@ pub async fn run(
     let own = sinks.own_traffic();
     let (mut snapshots, stop) = pump(backend, stages.interval);
     let mut stopping = false;
+    let mut at_once = false;
     loop {
         tokio::select! {
             next = snapshots.recv() => match next {
@@ -170,7 +171,10 @@ pub async fn run(
                     // Fails only when the thread has ended by itself, and then recv() says so next.
                     let _ = stop.send(());
                 }
-                _ => break,
+                Some(_) | None => {
+                    at_once = true;
+                    break;
+                }
             },
         }
     }
@@ -178,6 +182,9 @@ pub async fn run(
     outcome.length = stages.start.map(|start| stages.end.since(start)).unwrap_or_default();
     outcome.alerts = stages.alerts;
     outcome.series = stages.judge.counters();
+    if at_once {
+        return outcome;
+    }
     let waiting = sinks.pending();
     if waiting > 0 {
         observe(Event::Draining(waiting));

@@ -108,29 +108,28 @@ fn size_factor(unit: &str) -> Option<u64> {
     (unit.matches('i').count() <= 1).then(|| base.pow(power))
 }
 
-/// Bytes in decimal units with two digits or more: `999 B`, `4.1 GB`, `820 MB`.
+/// Bytes in decimal units: two digits below ten, whole numbers above: `999 B`, `4.1 GB`, `820 MB`, `1 kB`.
 #[must_use]
 pub fn format_bytes(bytes: f64) -> String {
+    let (number, unit) = scale_bytes(bytes);
+    format!("{number} {unit}")
+}
+
+/// [`format_bytes`] with number and unit apart, for ranges that name their unit once.
+#[must_use]
+pub fn scale_bytes(bytes: f64) -> (String, &'static str) {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    if !bytes.is_finite() {
-        return "? B".into();
-    }
-    let (mut value, sign) = (bytes.abs(), if bytes < 0.0 { "-" } else { "" });
+    let mut value = if bytes.is_finite() { bytes.max(0.0) } else { 0.0 };
     let mut unit = 0;
-    // 999.5 rounds to 1000 of a unit, which is 1.0 of the next.
+    // 999.5 would round to 1000 of the smaller unit.
     while value >= 999.5 && unit + 1 < UNITS.len() {
         value /= 1000.0;
         unit += 1;
     }
     // 9.95 rounds to 10, which needs no decimal.
     let decimals = usize::from(unit > 0 && value < 9.95);
-    format!("{sign}{value:.decimals$} {}", UNITS[unit])
-}
-
-/// A rate in bytes per second, as [`format_bytes`]: `820 MB/s`.
-#[must_use]
-pub fn format_rate(bytes_per_second: f64) -> String {
-    format!("{}/s", format_bytes(bytes_per_second))
+    let number = format!("{value:.decimals$}");
+    (number.strip_suffix(".0").map_or_else(|| number.clone(), str::to_owned), UNITS[unit])
 }
 
 /// A duration in its two largest units: `100 ms`, `1.5 s`, `1 min 30 s`, `2 h 5 min`, `3 d 4 h`.
@@ -253,23 +252,23 @@ mod tests {
     }
 
     #[test]
-    fn people_read_two_digits_or_more() {
+    fn volumes_are_decimal_and_never_round_to_a_thousand() {
         for (bytes, text) in [
             (0.0, "0 B"),
+            (1.0, "1 B"),
             (999.4, "999 B"),
-            (999.5, "1.0 kB"),
-            (9_949.0, "9.9 kB"),
+            (999.6, "1 kB"),
+            (1_234.0, "1.2 kB"),
             (9_960.0, "10 kB"),
-            (999_600.0, "1.0 MB"),
-            (4.1e9, "4.1 GB"),
-            (820e6, "820 MB"),
-            (1.8e19, "18 EB"),
-            (-1_500.0, "-1.5 kB"),
-            (f64::NAN, "? B"),
+            (12_600.0, "13 kB"),
+            (999_700.0, "1 MB"),
+            (4_100_000_000.0, "4.1 GB"),
+            (1e21, "1000 EB"),
+            (f64::NAN, "0 B"),
+            (-1.0, "0 B"),
         ] {
-            assert_eq!(format_bytes(bytes), text);
+            assert_eq!(format_bytes(bytes), text, "{bytes}");
         }
-        assert_eq!(format_rate(820e6), "820 MB/s");
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! An alert in words.
 
-use std::{fmt::Write as _, net::IpAddr, time::Duration};
+use std::{fmt::Write as _, net::IpAddr};
 
 use wherefore_common::Direction;
 
 use super::Alert;
-use crate::{finding::Finding, series::Unit};
+use crate::{
+    finding::Finding,
+    series::Unit,
+    units::{format_bytes, format_duration, scale_bytes},
+};
 
 /// Most values of the history shown in [`lines`].
 const SHOWN: usize = 12;
@@ -14,10 +18,10 @@ pub(super) fn sentence(finding: &Finding) -> String {
     let mut text = format!(
         "{} sent {} to {} in {} ({}/s)",
         source(finding),
-        bytes(finding.bytes),
+        format_bytes(finding.bytes),
         destination(finding),
-        duration(finding.interval),
-        bytes(finding.rate()),
+        format_duration(finding.interval),
+        format_bytes(finding.rate()),
     );
     if let Some(transport) = finding.series.transport {
         let _ = write!(text, " over {}", protocol(transport.proto));
@@ -48,7 +52,7 @@ pub(super) fn lines(alert: &Alert) -> String {
         unit(finding.unit)
     );
     for value in shown {
-        let _ = write!(text, " {}", bytes(*value));
+        let _ = write!(text, " {}", format_bytes(*value));
     }
     if alert.suppressed > 0 {
         let _ = write!(text, "\n  held back since it was last told: {}", alert.suppressed);
@@ -115,7 +119,7 @@ pub(crate) fn protocol(number: u8) -> String {
 
 /// `12 to 40 MB`, `900 kB to 1.2 MB`, `12 MB`, `nothing`.
 pub(crate) fn range(low: f64, high: f64) -> String {
-    let ((low, low_unit), (high, high_unit)) = (scaled(low), scaled(high));
+    let ((low, low_unit), (high, high_unit)) = (scale_bytes(low), scale_bytes(high));
     if high == "0" {
         "nothing".into()
     } else if low == high && low_unit == high_unit {
@@ -124,37 +128,6 @@ pub(crate) fn range(low: f64, high: f64) -> String {
         format!("{low} to {high} {high_unit}")
     } else {
         format!("{low} {low_unit} to {high} {high_unit}")
-    }
-}
-
-/// `4.1 GB`: decimal units, two digits below ten and whole numbers above.
-pub(crate) fn bytes(value: f64) -> String {
-    let (number, unit) = scaled(value);
-    format!("{number} {unit}")
-}
-
-fn scaled(value: f64) -> (String, &'static str) {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    let mut value = value;
-    let mut unit = 0;
-    // 999.5 would round to 1000 of the smaller unit.
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let number = if unit == 0 || value >= 9.95 { format!("{value:.0}") } else { format!("{value:.1}") };
-    (number.strip_suffix(".0").map_or_else(|| number.clone(), str::to_owned), UNITS[unit])
-}
-
-/// `5 s`, `1.5 s`, `500 ms`, `2 min`.
-pub(crate) fn duration(duration: Duration) -> String {
-    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
-    if seconds == 0 && duration.subsec_nanos() > 0 {
-        format!("{} ms", duration.as_secs_f64() * 1000.0)
-    } else if millis == 0 && seconds >= 60 && seconds % 60 == 0 {
-        format!("{} min", seconds / 60)
-    } else {
-        format!("{} s", duration.as_secs_f64())
     }
 }
 
@@ -205,33 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn volumes_are_decimal_and_never_round_to_a_thousand() {
-        let cases = [
-            (0.0, "0 B"),
-            (1.0, "1 B"),
-            (999.0, "999 B"),
-            (999.6, "1 kB"),
-            (1_234.0, "1.2 kB"),
-            (9_960.0, "10 kB"),
-            (12_600.0, "13 kB"),
-            (999_700.0, "1 MB"),
-            (4_100_000_000.0, "4.1 GB"),
-            (1e21, "1000 EB"),
-        ];
-        for (value, text) in cases {
-            assert_eq!(bytes(value), text, "{value}");
-        }
+    fn ranges_name_their_unit_once() {
         assert_eq!(range(900e3, 1.2e6), "900 kB to 1.2 MB");
         assert_eq!(range(0.0, 40e6), "0 to 40 MB");
         assert_eq!(range(40e6, 40.1e6), "40 MB");
         assert_eq!(range(0.0, 0.0), "nothing");
-    }
-
-    #[test]
-    fn durations_read_as_asked_for() {
-        let cases = [(5000, "5 s"), (500, "500 ms"), (1500, "1.5 s"), (60_000, "1 min"), (90_000, "90 s")];
-        for (millis, text) in cases {
-            assert_eq!(duration(Duration::from_millis(millis)), text);
-        }
     }
 }

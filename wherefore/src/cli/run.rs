@@ -78,7 +78,7 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
         .enable_all()
         .build()
         .map_err(Failure::io("cannot start the async runtime"))?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let stages = Stages::new(config, hostname())?;
         let sinks = Sinks::start(&config.log, config.slack.as_ref())?.with_text_log(text_log);
         // Nothing was attached so far, and everything has been checked.
@@ -94,7 +94,10 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
             pipeline::run(stages, backend, sinks, &mut signals, |event| viewer.observe(&event)).await;
         drop(viewer);
         close(&outcome, follow, config.fail_on_alert)
-    })
+    });
+    // A name look-up that hangs must not hold up the end.
+    runtime.shutdown_background();
+    result
 }
 
 /// Opens what `source` names.

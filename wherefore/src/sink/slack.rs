@@ -7,7 +7,10 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Request, Sink, Verdict};
-use crate::alert::{Alert, text};
+use crate::{
+    alert::{Alert, text},
+    units::{format_bytes, format_duration},
+};
 
 const HEADER: usize = 150;
 const SECTION: usize = 3000;
@@ -97,17 +100,20 @@ fn message(alert: &Alert) -> Value {
     let usual = &finding.usual;
     let methods: Vec<String> =
         finding.evaluation.parts.iter().map(|part| format!("{} {:.2}", part.method, part.value)).collect();
-    let interval = text::duration(finding.interval);
+    let interval = format_duration(finding.interval);
     let mut fields = vec![
         ("From", text::source(finding)),
         ("To", text::destination(finding)),
-        ("Now", format!("{} in {interval} ({}/s)", text::bytes(finding.bytes), text::bytes(finding.rate()))),
+        (
+            "Now",
+            format!("{} in {interval} ({}/s)", format_bytes(finding.bytes), format_bytes(finding.rate())),
+        ),
         (
             "Usual",
             format!(
                 "{} in {interval}, median {}",
                 text::range(usual.low, usual.high),
-                text::bytes(usual.median)
+                format_bytes(usual.median)
             ),
         ),
         ("Probability", format!("{:.3}", finding.evaluation.probability)),

@@ -139,7 +139,8 @@ pub async fn run(
     mut observe: impl FnMut(Event<'_>),
 ) -> Outcome {
     let mut outcome = Outcome::default();
-    let own = sinks.own_traffic();
+    // What a file holds is not this agent's doing.
+    let own = backend.is_live().then(|| sinks.own_traffic());
     let (mut snapshots, stop) = pump(backend, stages.interval);
     let mut stopping = false;
     let mut at_once = false;
@@ -147,10 +148,12 @@ pub async fn run(
         tokio::select! {
             next = snapshots.recv() => match next {
                 Some(Ok(mut snapshot)) => {
-                    if let Err(error) = own.refresh() {
-                        tracing::debug!("cannot list the agent's own connections: {error}");
+                    if let Some(own) = &own {
+                        if let Err(error) = own.refresh() {
+                            tracing::debug!("cannot list the agent's own connections: {error}");
+                        }
+                        own.mark(&mut snapshot);
                     }
-                    own.mark(&mut snapshot);
                     let alerts = stages.step(&mut snapshot);
                     for alert in &alerts {
                         sinks.tell(alert);

@@ -5,6 +5,7 @@
 //! iproute2's `ip`, and a kernel with veth.
 
 pub mod agent;
+pub mod capture;
 pub mod device;
 pub mod frame;
 pub mod http;
@@ -14,6 +15,7 @@ mod random;
 pub mod scenario;
 pub mod tally;
 pub mod traffic;
+pub mod truth;
 
 use std::{
     process::Command,

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod capture;
+pub mod cli;
 pub mod device;
 pub mod frame;
 pub mod http;

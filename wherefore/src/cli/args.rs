@@ -19,6 +19,7 @@ use crate::{
     name = "wherefore",
     version,
     propagate_version = true,
+    args_override_self = true,
     override_usage = "wherefore [COMMAND] [OPTIONS]",
     about = "Counts what every IP flow of a host carries, and says which one stopped behaving like itself",
     after_help = "Without a command: run. Exit codes: 0 done, 1 failure, 2 usage, 10 alerted (--fail-on-alert), \

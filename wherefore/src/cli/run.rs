@@ -104,8 +104,10 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
         let mut viewer = Viewer::new(follow, color, description, config, last_lines, Lines(signal.clone()))?;
         let outcome =
             pipeline::run(stages, backend, sinks, &mut signals, |event| viewer.observe(&event)).await;
+        let unwritten = viewer.unwritten;
         drop(viewer);
-        close(&outcome, follow, config.fail_on_alert)
+        let code = close(&outcome, follow, config.fail_on_alert)?;
+        Ok(if unwritten { exit::FAILURE } else { code })
     })
 }
 
@@ -161,6 +163,8 @@ struct Viewer {
     last: Snapshot,
     alerts_so_far: u64,
     records: Lines,
+    /// An alert or a header could not be written to standard output.
+    unwritten: bool,
 }
 
 impl Viewer {
@@ -188,6 +192,7 @@ impl Viewer {
             last: Snapshot::default(),
             alerts_so_far: 0,
             records,
+            unwritten: false,
         };
         if follow == Follow::Records(Format::Csv) {
             viewer.record(&render::alerts::csv_header());
@@ -248,6 +253,7 @@ impl Viewer {
     /// Writes to standard output, for a program or a file.
     fn record(&mut self, text: &str) {
         if let Err(error) = self.records.write_all(text.as_bytes()) {
+            self.unwritten = true;
             tracing::error!("cannot write to standard output: {error}");
         }
     }

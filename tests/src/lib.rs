@@ -5,6 +5,8 @@
 //! iproute2's `ip`, and a kernel with veth.
 
 pub mod agent;
+pub mod capture;
+pub mod cli;
 pub mod device;
 pub mod frame;
 pub mod http;
@@ -14,6 +16,7 @@ mod random;
 pub mod scenario;
 pub mod tally;
 pub mod traffic;
+pub mod truth;
 pub mod veth;
 
 use std::{

@@ -19,6 +19,8 @@ use crate::{
     name = "wherefore",
     version,
     propagate_version = true,
+    args_override_self = true,
+    override_usage = "wherefore [COMMAND] [OPTIONS]",
     about = "Counts what every IP flow of a host carries, and says which one stopped behaving like itself",
     after_help = "Without a command: run. Exit codes: 0 done, 1 failure, 2 usage, 10 alerted (--fail-on-alert), \
                   66 no input, 77 no permission, 78 configuration."
@@ -108,7 +110,8 @@ pub struct FlowsArgs {
         help_heading = "Capture")]
     pub duration: Option<Duration>,
     /// Rows shown at most, largest first [default: 20 in a table, else all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Output")]
+    #[arg(long, value_name = "N", value_parser = values::positive, allow_hyphen_values = true,
+        help_heading = "Output")]
     pub top: Option<u32>,
     /// Form of the output
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
@@ -159,7 +162,8 @@ pub struct CaptureArgs {
     #[arg(long)]
     pub kernel_log: bool,
     /// libpcap: bytes captured of each packet, 64 to 262144; lengths are counted whole
-    #[arg(short = 's', long, value_name = "BYTES", default_value_t = default::SNAPLEN)]
+    #[arg(short = 's', long, value_name = "BYTES", default_value_t = default::SNAPLEN,
+        value_parser = values::whole::<u32>, allow_hyphen_values = true)]
     pub snaplen: u32,
     /// libpcap: longest wait for packets, 1ms to 1m
     #[arg(short = 'w', long, value_name = "DURATION", value_parser = values::duration,
@@ -176,7 +180,7 @@ pub struct CaptureArgs {
 #[command(next_help_heading = "Capture")]
 pub struct CountingArgs {
     /// Most flows of one interval, 16 to 16777216 [default: 65536; files: no limit]
-    #[arg(long, value_name = "FLOWS")]
+    #[arg(long, value_name = "FLOWS", value_parser = values::whole::<u32>, allow_hyphen_values = true)]
     pub table_size: Option<u32>,
     /// tcpdump expression a packet must match; needs libpcap [default: none]
     #[arg(short = 'f', long, value_name = "EXPRESSION", allow_hyphen_values = true)]

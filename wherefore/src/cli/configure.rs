@@ -107,8 +107,21 @@ fn within_time(
     if range.contains(&value) {
         return Ok(value);
     }
-    let allowed = format!("{} to {}", format_duration(*range.start()), format_duration(*range.end()));
-    Err(ConfigError::Value { flag, given: format_duration(value), allowed })
+    // Nothing is nothing in any unit; of nanoseconds nobody spoke.
+    let shown = |value: Duration| if value.is_zero() { "0 s".to_owned() } else { format_duration(value) };
+    let allowed = format!("{} to {}", shown(*range.start()), shown(*range.end()));
+    Err(ConfigError::Value { flag, given: shown(value), allowed })
+}
+
+fn log_size(value: u64) -> Result<u64, ConfigError> {
+    if LOG_SIZES.contains(&value) {
+        return Ok(value);
+    }
+    Err(ConfigError::Value {
+        flag: "--log-max-size",
+        given: format!("{value} bytes"),
+        allowed: "4 kB to 1 TB".to_owned(),
+    })
 }
 
 fn table_size(given: Option<u32>) -> Result<Option<u32>, ConfigError> {
@@ -206,7 +219,7 @@ fn watch(
         },
         log: log::Settings {
             dir: not_empty(&args.alerts.log_dir),
-            max_bytes: within("--log-max-size", args.alerts.log_max_size, &LOG_SIZES)?,
+            max_bytes: log_size(args.alerts.log_max_size)?,
         },
         archive_dir: not_empty(&args.alerts.archive_dir),
         slack,

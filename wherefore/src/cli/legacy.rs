@@ -97,7 +97,17 @@ impl Walk {
                 self.out.original_detection |= name.starts_with("anom_");
                 self.long(&ours, flag, takes, dashes == 1);
             }
-            None if dashes == 1 => self.short(arg),
+            None if dashes == 1
+                && name.chars().next().is_some_and(|first| self.spelling.short(first).is_some()) =>
+            {
+                self.short(arg);
+            }
+            // With both dashes, so that it is refused by its whole name.
+            None if dashes == 1 => {
+                let mut whole = OsString::from("-");
+                whole.push(arg);
+                self.push(vec![whole], None);
+            }
             None => self.push(vec![arg], None),
         }
     }

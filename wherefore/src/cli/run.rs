@@ -11,7 +11,7 @@ use std::{
 use tokio::{signal::unix, sync::mpsc};
 use tracing_subscriber::{
     Layer as _,
-    filter::{LevelFilter, Targets},
+    filter::{FilterExt as _, LevelFilter, filter_fn},
     fmt,
     layer::SubscriberExt as _,
 };
@@ -33,8 +33,6 @@ use crate::{
     units::format_duration,
 };
 
-/// Target of log lines that tell an alert.
-const ALERT: &str = "wherefore::alert";
 /// Alerts kept for the live table.
 const ALERTS_SHOWN: usize = 50;
 
@@ -45,9 +43,13 @@ enum Follow {
     Table,
     /// Log lines on standard output.
     Lines,
-    /// Alerts as JSON lines or CSV on standard output; the log goes to standard error.
+    /// Alerts alone on standard output; the log goes to standard error. As text of a capture, so that the same
+    /// capture gives the same output; as JSON lines or CSV of a live host, too.
     Records(Format),
 }
+
+/// The target of log events that hold an alert which is shown elsewhere: they are for `wherefore.log` only.
+const ALERT: &str = "wherefore::alert";
 
 /// Runs the pipeline to its end; the exit code.
 ///
@@ -59,10 +61,14 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
     let terminal = std::io::stdout().is_terminal();
     let follow = match format {
         Format::Table if live && terminal => Follow::Table,
-        Format::Table => Follow::Lines,
+        Format::Table if live => Follow::Lines,
         records => Follow::Records(records),
     };
-    let color = common.colored(std::env::var_os("NO_COLOR").as_deref(), terminal);
+    let log_terminal = match follow {
+        Follow::Records(_) => std::io::stderr().is_terminal(),
+        Follow::Table | Follow::Lines => terminal,
+    };
+    let color = common.colored(std::env::var_os("NO_COLOR").as_deref(), log_terminal);
     let text_log = TextLog::open(&config.log)?;
     let last_lines = LastLines::default();
     let (signal, mut signals) = mpsc::channel(8);
@@ -85,15 +91,25 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
         listen(&signal)?;
         let backend = start(&config.source)?;
         let description = backend.description().clone();
-        tracing::info!("{description}");
-        if let Source::Live { chosen_by, .. } = &config.source {
-            tracing::info!("interfaces: {chosen_by}; figures every {}", format_duration(config.interval));
+        match &config.source {
+            Source::Live { chosen_by, .. } => {
+                tracing::info!("{description}");
+                tracing::info!("interfaces: {chosen_by}; figures every {}", format_duration(config.interval));
+            }
+            Source::Files(_) => {
+                let files: Vec<_> =
+                    description.watched.iter().map(|file| format!("{} ({})", file.name, file.hook)).collect();
+                let interval = format_duration(config.interval);
+                tracing::info!("reading {}; intervals of {interval}", files.join(", "));
+            }
         }
         let mut viewer = Viewer::new(follow, color, description, config, last_lines, Lines(signal.clone()))?;
         let outcome =
             pipeline::run(stages, backend, sinks, &mut signals, |event| viewer.observe(&event)).await;
+        let unwritten = viewer.unwritten;
         drop(viewer);
-        close(&outcome, follow, config.fail_on_alert)
+        let code = close(&outcome, follow, config.fail_on_alert)?;
+        Ok(if unwritten { exit::FAILURE } else { code })
     });
     // A name look-up that hangs must not hold up the end.
     runtime.shutdown_background();
@@ -125,7 +141,7 @@ fn close(outcome: &Outcome, follow: Follow, fail_on_alert: bool) -> Result<u8, F
     {
         text = format!("{}\n{sinks}\n", text.trim_end());
     }
-    if matches!(follow, Follow::Records(_)) {
+    if matches!(follow, Follow::Records(format) if format != Format::Table) {
         eprint!("{text}");
     } else {
         render::print(&text).map_err(Failure::io("cannot write to standard output"))?;
@@ -155,8 +171,9 @@ struct Viewer {
     alerts: VecDeque<String>,
     last: Snapshot,
     alerts_so_far: u64,
-    csv_begun: bool,
     records: Lines,
+    /// An alert or a header could not be written to standard output.
+    unwritten: bool,
 }
 
 impl Viewer {
@@ -183,9 +200,12 @@ impl Viewer {
             alerts: VecDeque::new(),
             last: Snapshot::default(),
             alerts_so_far: 0,
-            csv_begun: false,
             records,
+            unwritten: false,
         };
+        if follow == Follow::Records(Format::Csv) {
+            viewer.record(&render::alerts::csv_header());
+        }
         viewer.draw();
         Ok(viewer)
     }
@@ -222,19 +242,12 @@ impl Viewer {
     fn tell(&mut self, alert: &crate::alert::Alert) {
         match self.follow {
             Follow::Records(format) => {
-                let mut text = String::new();
-                if format == Format::Csv {
-                    if !self.csv_begun {
-                        text.push_str(&render::alerts::csv_header());
-                        self.csv_begun = true;
-                    }
-                    text.push_str(&render::alerts::csv_line(alert));
-                } else {
-                    text = alert.to_json() + "\n";
+                match format {
+                    Format::Table => self.record(&format!("{}\n", alert.to_text().trim_end())),
+                    Format::Json | Format::Jsonl => self.record(&format!("{}\n", alert.to_json())),
+                    Format::Csv => self.record(&render::alerts::csv_line(alert)),
                 }
-                if let Err(error) = self.records.write_all(text.as_bytes()) {
-                    tracing::error!("cannot write to standard output: {error}");
-                }
+                tracing::warn!(target: ALERT, "{}", alert.to_text());
             }
             Follow::Lines | Follow::Table => tracing::warn!(target: ALERT, "{}", alert.to_text()),
         }
@@ -243,6 +256,14 @@ impl Viewer {
                 self.alerts.pop_front();
             }
             self.alerts.push_back(alert.to_line());
+        }
+    }
+
+    /// Writes to standard output, for a program or a file.
+    fn record(&mut self, text: &str) {
+        if let Err(error) = self.records.write_all(text.as_bytes()) {
+            self.unwritten = true;
+            tracing::error!("cannot write to standard output: {error}");
         }
     }
 
@@ -279,20 +300,19 @@ fn start_logging(
 ) {
     let level = LevelFilter::from_level(common.level().tracing());
     let layer = || fmt::layer().with_target(false).with_ansi(false);
+    let but_alerts = |level: LevelFilter| filter_fn(|event| event.target() != ALERT).and(level);
     let screen = match follow {
         // The live table says itself what is watched, and has a place of its own for alerts.
         Follow::Table => layer()
             .with_writer(Mutex::new(last_lines.clone()))
-            .with_filter(
-                Targets::new()
-                    .with_default(level.min(LevelFilter::WARN))
-                    .with_target(ALERT, LevelFilter::OFF),
-            )
+            .with_filter(but_alerts(level.min(LevelFilter::WARN)))
             .boxed(),
         Follow::Lines => {
             layer().with_ansi(color).with_writer(Mutex::new(Lines(signal.clone()))).with_filter(level).boxed()
         }
-        Follow::Records(_) => layer().with_writer(std::io::stderr).with_filter(level).boxed(),
+        Follow::Records(_) => {
+            layer().with_ansi(color).with_writer(std::io::stderr).with_filter(but_alerts(level)).boxed()
+        }
     };
     let file = text_log
         .map(|log| fmt::layer().with_target(false).with_ansi(false).with_writer(log).with_filter(level));

@@ -27,6 +27,16 @@ pub fn prefix(text: &str) -> Result<IpNet, &'static str> {
         .map_err(|_| "give a prefix or an address, as in 192.0.2.0/24, 2001:db8::/32 or 192.0.2.7")
 }
 
+/// A whole number.
+pub fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    text.trim().parse().map_err(|_| "give a whole number, as in 30; no sign, no exponent, no unit")
+}
+
+/// A whole number from 1 on.
+pub fn positive(text: &str) -> Result<u32, &'static str> {
+    whole(text).ok().filter(|number| *number > 0).ok_or("give a whole number, 1 or more")
+}
+
 /// Any finite number, with sign and exponent.
 pub fn number(text: &str) -> Result<f64, &'static str> {
     f64::from_str(text.trim())

@@ -74,11 +74,11 @@ pub struct SeriesArgs {
     /// Bytes of a series: IP packets, or whole frames as on the wire
     #[arg(long, value_enum, default_value_t)]
     pub bytes: Unit,
-    #[arg(long, value_name = "N",
+    #[arg(long, value_name = "N", value_parser = values::whole::<usize>, allow_hyphen_values = true,
         help = with_default("Most series remembered, 1 to 16777216", series::Settings::default().max_series))]
     /// Most series remembered.
     pub max_series: Option<usize>,
-    #[arg(long, value_name = "INTERVALS",
+    #[arg(long, value_name = "INTERVALS", value_parser = values::whole::<u64>, allow_hyphen_values = true,
         help = with_default("Silent intervals after which a series is forgotten", series::Settings::default().expire_after))]
     /// Life of a silent series.
     pub expire_after: Option<u64>,
@@ -107,19 +107,23 @@ pub struct DetectionArgs {
         help = with_default("With fence: lower bound, in bytes per interval, or none", "none"))]
     /// Lower bound of the fence.
     pub anom_lower_bound: Option<Bound>,
-    #[arg(long, alias = "active-size", value_name = "N",
+    #[arg(long, alias = "active-size", value_name = "N", value_parser = values::whole::<usize>,
+        allow_hyphen_values = true,
         help = with_default("Newest intervals judged together", ours().active_size))]
     /// Points judged together.
     pub anom_active_size: Option<usize>,
-    #[arg(long, alias = "n-seasons", value_name = "N",
+    #[arg(long, alias = "n-seasons", value_name = "N", value_parser = values::whole::<usize>,
+        allow_hyphen_values = true,
         help = with_default("Reference window, in active sizes; 0 means 4", ours().n_seasons))]
     /// Length of the reference window.
     pub anom_n_seasons: Option<usize>,
-    #[arg(long, alias = "gv-cap", value_name = "N",
+    #[arg(long, alias = "gv-cap", value_name = "N", value_parser = values::whole::<usize>,
+        allow_hyphen_values = true,
         help = with_default("Intervals remembered of each series, 1 to 10000", series::Settings::default().history))]
     /// Points kept of each series.
     pub anom_gv_cap: Option<usize>,
-    #[arg(long, alias = "perm-count", value_name = "N",
+    #[arg(long, alias = "perm-count", value_name = "N", value_parser = values::whole::<usize>,
+        allow_hyphen_values = true,
         help = with_default("Shuffles of the permutation tests, up to 1000000; 0 means 500", ours().perm_count))]
     /// Shuffles of the permutation tests.
     pub anom_perm_count: Option<usize>,
@@ -136,7 +140,7 @@ pub struct DetectionArgs {
         help = with_default("Never alert on less than this in an interval (200kB, 1MiB)", limits().min_bytes))]
     /// Smallest volume that may alert.
     pub min_bytes: Option<u64>,
-    #[arg(long, value_name = "INTERVALS",
+    #[arg(long, value_name = "INTERVALS", value_parser = values::whole::<usize>, allow_hyphen_values = true,
         help = with_default("Intervals a series needs before it may alert, the judged one included", limits().min_history))]
     /// Points needed before a series may alert.
     pub min_history: Option<usize>,

@@ -62,14 +62,20 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// A duration in words: `5 s`, `5.003 s`, from a minute on `1h 2m 3s`.
+/// A duration in words: `5 s`, `5.003 s`, from a minute on `1h 2m 3s`. Days are the longest unit: months and years
+/// have no fixed length.
 #[must_use]
 pub fn duration(value: Duration) -> String {
     if value < Duration::from_secs(60) {
         let text = format!("{:.3}", value.as_secs_f64());
         return format!("{} s", text.trim_end_matches('0').trim_end_matches('.'));
     }
-    humantime::format_duration(Duration::from_secs(value.as_secs())).to_string()
+    let seconds = value.as_secs();
+    let parts =
+        [(seconds / 86_400, 'd'), (seconds / 3600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+    let parts =
+        parts.iter().filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number}{unit}"));
+    parts.collect::<Vec<_>>().join(" ")
 }
 
 /// `one` after 1, else `many`, with the number grouped before it.

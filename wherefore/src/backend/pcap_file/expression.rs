@@ -11,7 +11,11 @@ use std::{
 
 use pcap::{Capture, Offline};
 
-use crate::backend::Error;
+use wherefore_common::Reason;
+
+use crate::backend::{Error, link};
+
+const ETHERNET: i32 = 1;
 
 /// An expression, with a program for each link type met.
 #[derive(Debug)]
@@ -37,7 +41,8 @@ impl Expression {
         Self { text, programs: Vec::new() }
     }
 
-    /// Whether a packet matches. `foreign`: the file is in the byte order that is not this machine's, which
+    /// Whether a packet matches. All do of a link type that neither libpcap nor [`link`] knows anything about:
+    /// they are counted as such, and other link types of the same run are not given up for it. `foreign`: the file is in the byte order that is not this machine's, which
     /// matters to the address family of BSD loopback.
     ///
     /// # Errors
@@ -65,10 +70,17 @@ impl Expression {
         let place = match known {
             Some(place) => place,
             None => {
-                let program = compile(&self.text, linktype, foreign).map_err(|reason| Error::Expression {
-                    expression: self.text.clone(),
-                    reason: format!("link type {linktype}: {reason}"),
-                })?;
+                let unknown = || link::parse(linktype, &[]) == Err(Reason::LinkType);
+                let program = match compile(&self.text, linktype, foreign) {
+                    Ok(program) => program,
+                    Err(_) if unknown() && compile(&self.text, ETHERNET, foreign).is_ok() => {
+                        Program::constant(1)
+                    }
+                    Err(reason) => {
+                        let reason = format!("link type {linktype}: {reason}");
+                        return Err(Error::Expression { expression: self.text.clone(), reason });
+                    }
+                };
                 self.programs.push((linktype, foreign, program));
                 self.programs.len() - 1
             }
@@ -84,7 +96,7 @@ fn compile(text: &str, linktype: i32, foreign: bool) -> Result<Program, String> 
         Ok(compiled) => compiled,
         // `ip6` on raw IPv4: true of no packet, and no reason to leave a file with other link types unread.
         Err(pcap::Error::PcapError(words)) if words.contains("rejects all packets") => {
-            return Ok(Program(vec![Instruction { code: RETURN, jt: 0, jf: 0, k: 0 }]));
+            return Ok(Program::constant(0));
         }
         Err(pcap::Error::PcapError(words)) => return Err(words),
         Err(other) => return Err(other.to_string()),
@@ -134,6 +146,11 @@ fn empty_file(linktype: i32, foreign: bool) -> Result<Capture<Offline>, String> 
 }
 
 impl Program {
+    /// The same verdict on every packet.
+    fn constant(k: u32) -> Self {
+        Self(vec![Instruction { code: RETURN, jt: 0, jf: 0, k }])
+    }
+
     /// The program's verdict on a frame of which `frame` was captured: 0 means no. A load beyond what was
     /// captured, a division by zero and anything malformed mean no, as in libpcap.
     fn run(&self, frame: &[u8], wire_len: u32) -> u32 {
@@ -306,8 +323,13 @@ mod tests {
         let mut expression = Expression::new("ip6".to_owned());
         assert!(!expression.matches(228, false, &[0x60; 40], 40).expect("compiles to no"));
         let mut expression = Expression::new("tcp".to_owned());
-        let error = expression.check(999, false).expect_err("no such link type").to_string();
-        assert!(error.contains("link type 999"), "{error}");
+        // Known to nobody: not ours to filter. The same words with a mistake in them are refused all the same.
+        assert!(expression.matches(999, false, &[0; 40], 40).expect("taken"));
+        assert!(Expression::new("prot 80".to_owned()).check(999, false).is_err());
+        // Known here, so its packets may not slip through.
+        let mut expression = Expression::new("ether host 02:00:00:00:00:01".to_owned());
+        let error = expression.check(101, false).expect_err("no Ethernet addresses").to_string();
+        assert!(error.contains("link type 101"), "{error}");
     }
 
     #[test]

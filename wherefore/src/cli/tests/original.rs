@@ -177,6 +177,7 @@ fn what_cannot_be_honoured_gets_one_sentence() {
         ("-pcapfile", "-pcapfile needs a value"),
         ("-anom_methods=fence,median", "the methods are magnitude"),
         ("-loglevel=loud", "loud"),
+        ("-anom_median=3", "'--anom_median'"),
     ] {
         assert!(refused(&format!("wherefore {line}")).contains(sentence), "{line}");
     }

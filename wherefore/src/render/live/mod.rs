@@ -159,7 +159,7 @@ fn rates(snapshot: &Snapshot) -> String {
         " · {} · {}{}",
         count(snapshot.flows.len() as u64, "flow", "flows"),
         duration(snapshot.length),
-        if snapshot.complete { "" } else { " (cut short)" }
+        if snapshot.complete { "" } else { " (not a whole interval)" }
     );
     line
 }

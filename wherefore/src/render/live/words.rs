@@ -21,6 +21,8 @@ pub struct Totals {
     pub unaccounted: BTreeMap<u8, Amount>,
     /// Packets lost before they could be counted.
     pub dropped: u64,
+    /// Packets of a capture that came after their interval was closed: counted in the one then open.
+    pub late: u64,
 }
 
 impl Totals {
@@ -34,6 +36,7 @@ impl Totals {
             self.unaccounted.entry(key.reason).or_default().add(amount);
         }
         self.dropped += snapshot.dropped;
+        self.late += snapshot.late.packets;
     }
 
     /// All directions together.
@@ -107,6 +110,13 @@ pub fn closing(totals: &Totals, length: Duration, alerts: u64) -> String {
             reason(*number),
             count(amount.packets, "packet", "packets"),
             count(amount.wire_bytes, "byte", "bytes")
+        );
+    }
+    if totals.late > 0 {
+        let _ = writeln!(
+            out,
+            "  {} out of time order: counted in a later interval than their own",
+            count(totals.late, "packet was", "packets were")
         );
     }
     if totals.dropped > 0 {

@@ -147,6 +147,25 @@ impl Agent {
         lines.iter().filter(|(from, _)| *from == stream).map(|(_, line)| line.clone()).collect()
     }
 
+    /// Waits until it has told `count` intervals, as lines on standard output.
+    ///
+    /// # Panics
+    /// With all output, when they do not come.
+    pub fn wait_for_intervals(&mut self, count: usize) {
+        let begun = Instant::now();
+        while self.intervals() < count {
+            assert!(begun.elapsed() < crate::PATIENCE, "no interval {count}: {:#?}", self.output.lines());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Intervals told so far, as lines on standard output.
+    #[must_use]
+    pub fn intervals(&self) -> usize {
+        let lines = self.output.lines();
+        lines.iter().filter(|(from, line)| *from == Stream::Out && is_interval(line)).count()
+    }
+
     /// Sends it a signal.
     ///
     /// # Panics
@@ -189,6 +208,11 @@ impl Drop for Agent {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Whether a log line tells an interval: `… INFO … · 2 flows · 0.2 s · 250 bytes in 3 packets …`.
+fn is_interval(line: &str) -> bool {
+    line.contains(" INFO ") && line.contains(" p/s") && line.contains(" in ")
 }
 
 fn follow(stream: Stream, from: impl Read + Send + 'static, to: &Arc<Output>) -> JoinHandle<()> {

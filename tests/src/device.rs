@@ -111,6 +111,17 @@ pub fn offloads_off(netns: &Netns, device: &str) {
     }
 }
 
+/// Switches generic receive offload of a device on, which a veth has off by itself: it then joins received
+/// segments before it passes them on.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn receive_offload_on(netns: &Netns, device: &str) {
+    netns
+        .run(|| ethtool(device, EthtoolValue { command: OFFLOADS[2].0, data: 1 }))
+        .unwrap_or_else(|error| panic!("{device}: gro on: {error}"));
+}
+
 /// A tun device, up and quiet: the file reads what the host sends and writes what it receives, IP packets
 /// without anything in front. The device goes with the file.
 ///

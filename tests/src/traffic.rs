@@ -130,3 +130,54 @@ pub fn send_frames(netns: &Netns, device: &str, frames: &[Frame]) {
         }
     });
 }
+
+/// A flow that nobody receives or answers, to be sent in portions.
+#[derive(Debug)]
+pub struct Sender {
+    socket: UdpSocket,
+    header: u64,
+    sent: Count,
+}
+
+impl Sender {
+    /// From a free port of `from`, an address of the namespace.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn new(netns: &Netns, from: std::net::IpAddr, to: SocketAddr) -> Self {
+        let socket = netns.run(|| {
+            let socket = UdpSocket::bind((from, 0))?;
+            socket.connect(to)?;
+            Ok::<_, std::io::Error>(socket)
+        });
+        let socket = socket.unwrap_or_else(|error| panic!("sending to {to}: {error}"));
+        Self { socket, header: if to.is_ipv4() { 28 } else { 48 }, sent: Count::default() }
+    }
+
+    /// Sends packets that together have this many IP bytes, none above 1,500, headers included; a rest too
+    /// small for a packet is left.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn send(&mut self, ip_bytes: u64) {
+        let data = [0x77; 1500];
+        let mut rest = ip_bytes;
+        while rest > self.header {
+            let size = rest.min(1500);
+            self.socket
+                .send(&data[..(size - self.header) as usize])
+                .unwrap_or_else(|error| panic!("sending: {error}"));
+            self.sent.packets += 1;
+            self.sent.ip_bytes += size;
+            self.sent.wire_bytes += size + 14;
+            rest -= size;
+        }
+    }
+
+    /// What was sent so far, over Ethernet.
+    #[must_use]
+    pub const fn sent(&self) -> Count {
+        self.sent
+    }
+}

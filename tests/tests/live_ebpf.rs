@@ -1,0 +1,296 @@
+//! The eBPF backend counts exactly known traffic, to the packet and byte, at every hook.
+
+use std::{
+    fs,
+    net::{SocketAddr, UdpSocket},
+    process::Command,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use nix::sys::signal::Signal;
+use wherefore::backend::{
+    Backend, Choice, Hook, LiveSettings,
+    ebpf::{self, AttachedProgram, Start, Target},
+    live,
+};
+use wherefore_common::Direction;
+use wherefore_tests::{
+    Lan, Netns, PATIENCE, agent, agent::Stream, device, require_bpf, run_agent, scenario,
+    scenario::Collector, tally::Count, traffic::tcp, wait_until,
+};
+
+fn start(hook: Hook) -> impl Fn(&LiveSettings) -> Box<dyn Backend> {
+    move |settings| {
+        let settings = LiveSettings { hook, ..settings.clone() };
+        live::start(Choice::Ebpf, "asked for", &settings).unwrap_or_else(|error| panic!("start: {error}"))
+    }
+}
+
+/// A module for a hook, a test in it for each scenario.
+macro_rules! at_hook {
+    ($hook:ident, $kind:expr, $($scenario:ident),+) => {
+        mod $hook {
+            use super::*;
+
+            $(
+                #[test]
+                fn $scenario() {
+                    if require_bpf() {
+                        scenario::$scenario(&start($kind));
+                    }
+                }
+            )+
+        }
+    };
+}
+
+at_hook!(
+    tc,
+    Hook::Tc,
+    udp_is_exact,
+    tcp_is_exact,
+    frames_are_exact,
+    packets_without_link_header_are_exact,
+    polls_add_up,
+    overflow_is_visible
+);
+at_hook!(
+    clsact,
+    Hook::Clsact,
+    udp_is_exact,
+    tcp_is_exact,
+    frames_are_exact,
+    packets_without_link_header_are_exact,
+    polls_add_up,
+    overflow_is_visible
+);
+at_hook!(xdp, Hook::Xdp, udp_is_exact, tcp_is_exact, frames_are_exact, polls_add_up, overflow_is_visible);
+at_hook!(
+    xdp_generic,
+    Hook::XdpGeneric,
+    udp_is_exact,
+    tcp_is_exact,
+    frames_are_exact,
+    polls_add_up,
+    overflow_is_visible
+);
+
+/// Two threads on two processors send the same flow and one each of their own, while intervals end all the
+/// time. Nobody receives, so nothing limits them but the device.
+#[test]
+fn swaps_under_fire_lose_and_double_nothing() {
+    const SWAPS: u32 = 60;
+    if !require_bpf() {
+        return;
+    }
+    for hook in [Hook::Tc, Hook::Clsact] {
+        let lan = Lan::new();
+        let mut backend = scenario::start_on(&lan, &start(hook), &scenario::settings());
+        let socket = |port: u16| {
+            let bound = lan.host.run(|| UdpSocket::bind((Lan::HOST_V4, port)));
+            let socket = bound.unwrap_or_else(|error| panic!("{error}"));
+            socket.connect((Lan::NOBODY_V4, 7)).unwrap_or_else(|error| panic!("{error}"));
+            socket
+        };
+        let shared = socket(30_000);
+        let swaps = AtomicU64::new(0);
+        let mut tally = Collector::default();
+        let sent: Vec<(u64, u64)> = thread::scope(|scope| {
+            let senders: Vec<_> = [30_001, 30_002]
+                .map(|port| {
+                    let (own, shared, swaps) = (socket(port), &shared, &swaps);
+                    scope.spawn(move || {
+                        let (mut to_own, mut to_shared) = (0, 0);
+                        while swaps.load(Ordering::Acquire) < u64::from(SWAPS) {
+                            to_own += u64::from(own.send(&[1; 100]).is_ok());
+                            to_shared += u64::from(shared.send(&[2; 200]).is_ok());
+                        }
+                        (to_own, to_shared)
+                    })
+                })
+                .into();
+            for _ in 0..SWAPS {
+                tally.poll(&mut *backend);
+                swaps.fetch_add(1, Ordering::Release);
+            }
+            senders.into_iter().map(|sender| sender.join().unwrap_or_else(|_| panic!("a sender"))).collect()
+        });
+        let expected =
+            [(30_000, sent[0].1 + sent[1].1, 228), (30_001, sent[0].0, 128), (30_002, sent[1].0, 128)].map(
+                |(port, packets, ip)| {
+                    let (wire_bytes, ip_bytes) = (packets * (14 + ip), packets * ip);
+                    (port, Count { packets, wire_bytes, ip_bytes })
+                },
+            );
+        let total = expected.iter().map(|(_, count)| count.packets).sum();
+        let counted = tally.finish(&lan, &mut *backend, total);
+        let counted: Vec<_> = counted.flows.iter().map(|(key, count)| (key.sport, *count)).collect();
+        assert_eq!(counted, expected, "{hook:?}");
+    }
+}
+
+/// The host behind a router, whose further link carries every frame alone: its counters are the truth. The
+/// host sends segments of up to 64 KiB in one piece, and the router joins what it passes on to the host.
+#[test]
+fn segments_joined_by_offloads_count_as_the_frames_they_are_on_the_wire() {
+    const UPLOAD: usize = 20_000_000;
+    const DOWNLOAD: usize = 10_000_000;
+    if !require_bpf() {
+        return;
+    }
+    for hook in [Hook::Tc, Hook::Clsact] {
+        let lan = Lan::new();
+        let end = Netns::new("end");
+        behind_router(&lan, &end);
+        for server in ["203.0.113.2:443", "[2001:db8:1::2]:443"] {
+            let mut backend = scenario::start_on(&lan, &start(hook), &scenario::settings());
+            let server: SocketAddr = server.parse().unwrap_or_else(|error| panic!("{error}"));
+            let (near, truth) = (device::counters(&lan.host, "eth0"), device::counters(&end, "end0"));
+            let client = tcp(&lan.host, &end, server, UPLOAD, DOWNLOAD);
+            let mut collector = Collector::default();
+            let mut found = (Count::default(), Count::default());
+            let mut wire = device::Counters::default();
+            let agree = |found: &(Count, Count), wire: &device::Counters| {
+                let (out, back) = found;
+                (out.packets, out.wire_bytes) == (wire.rx_packets, wire.rx_bytes)
+                    && back.packets == wire.tx_packets
+                    // A veth whose other end joins segments counts what it sends without the Ethernet header.
+                    && back.ip_bytes == wire.tx_bytes
+                    && back.wire_bytes == back.ip_bytes + 14 * back.packets
+            };
+            // The last acknowledgement may come late.
+            for _ in 0..500 {
+                collector.poll(&mut *backend);
+                found = (collector.tally.sum(Direction::Egress), collector.tally.sum(Direction::Ingress));
+                wire = device::counters(&end, "end0").since(truth);
+                if agree(&found, &wire) {
+                    break;
+                }
+            }
+            assert!(agree(&found, &wire), "{hook:?}, {server}: counted {found:?}, but on the wire {wire:?}");
+            assert_eq!(collector.tally.flows.len(), 2, "{client}: {:?}", collector.tally);
+            // Or nothing was tested: both ways, the host's device itself saw far fewer and larger packets.
+            let near = device::counters(&lan.host, "eth0").since(near);
+            assert!(near.tx_packets * 2 < wire.rx_packets, "{near:?} {wire:?}");
+            assert!(near.rx_packets < wire.tx_packets, "{near:?} {wire:?}");
+        }
+    }
+}
+
+/// Puts `end` behind the world, which becomes a router.
+fn behind_router(lan: &Lan, end: &Netns) {
+    let (world, _) = lan.world();
+    world.ip(&format!("link add route0 type veth peer name end0 netns {}", end.path()));
+    for (netns, device, host) in [(world, "route0", 1), (end, "end0", 2)] {
+        netns.ip(&format!("link set {device} multicast off addrgenmode none"));
+        netns.ip(&format!("address add 203.0.113.{host}/24 dev {device}"));
+        netns.ip(&format!("address add 2001:db8:1::{host}/64 dev {device} nodad"));
+        netns.ip(&format!("link set {device} up"));
+        device::offloads_off(netns, device);
+    }
+    device::receive_offload_on(world, "route0");
+    for (netns, device, other, peer, host) in
+        [(world, "route0", end, "end0", 2), (end, "end0", world, "route0", 1)]
+    {
+        let mac = device::mac(other, peer).map(|byte| format!("{byte:02x}")).join(":");
+        for address in [format!("203.0.113.{host}"), format!("2001:db8:1::{host}")] {
+            netns.ip(&format!("neighbour add {address} lladdr {mac} dev {device} nud permanent"));
+        }
+    }
+    end.ip("route add default via 203.0.113.1");
+    end.ip("-6 route add default via 2001:db8:1::1");
+    world.run(|| {
+        for path in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            let path = format!("/proc/sys/net/{path}");
+            fs::write(&path, "1").unwrap_or_else(|error| panic!("{path}: {error}"));
+        }
+    });
+}
+
+/// What is attached to the host's device.
+fn attached(lan: &Lan) -> Vec<AttachedProgram> {
+    let (host, name) = lan.host();
+    let target = Target { name: name.into(), index: device::index(host, name), start: Start::Ethernet };
+    host.run(|| ebpf::attached_programs(&target))
+}
+
+/// Places and names of what is attached, in order.
+fn places(lan: &Lan) -> Vec<(&'static str, String)> {
+    attached(lan).into_iter().map(|program| (program.place, program.name)).collect()
+}
+
+/// The agent at a hook, once it says what it watches.
+fn watching(lan: &Lan, hook: &str) -> wherefore_tests::Agent {
+    let mut agent = run_agent(Some(&lan.host), &["run", "--interval", "200ms", "--hook", hook]);
+    agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("watching eth0"));
+    agent
+}
+
+/// What `wherefore doctor` says about the host's device, one line a check.
+fn doctor(lan: &Lan) -> Vec<String> {
+    let output =
+        lan.host.run(|| Command::new(agent::binary()).args(["doctor", "--format", "jsonl"]).output());
+    let output = output.unwrap_or_else(|error| panic!("doctor: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().filter(|line| line.contains("interface eth0")).map(str::to_owned).collect()
+}
+
+#[test]
+fn nothing_stays_attached_after_a_kill_but_a_named_clsact_filter() {
+    if !require_bpf() {
+        return;
+    }
+    let lan = Lan::new();
+    let ingress = |place| (place, "wherefore_in".to_owned());
+    let egress = |place| (place, "wherefore_out".to_owned());
+
+    let agent = watching(&lan, "tc");
+    assert_eq!(places(&lan), [ingress("tcx ingress"), egress("tcx egress")]);
+    agent.signal(Signal::SIGKILL);
+    drop(agent);
+    wait_until("the links to go", PATIENCE, || attached(&lan).is_empty());
+    assert!(doctor(&lan).iter().all(|line| !line.contains("wherefore_")), "{:?}", doctor(&lan));
+
+    let agent = watching(&lan, "xdp");
+    assert!(doctor(&lan).iter().any(|line| line.contains("wherefore_xdp")), "{:?}", doctor(&lan));
+    agent.signal(Signal::SIGKILL);
+    drop(agent);
+    wait_until("the XDP link to go", PATIENCE, || {
+        attached(&lan).is_empty() && doctor(&lan).iter().all(|line| !line.contains("wherefore_"))
+    });
+
+    let agent = watching(&lan, "clsact");
+    let both = [ingress("clsact ingress"), egress("clsact egress")];
+    assert_eq!(places(&lan), both);
+    agent.signal(Signal::SIGKILL);
+    drop(agent);
+    assert_eq!(places(&lan), both);
+    let found = doctor(&lan);
+    for (name, side) in [("wherefore_in", "ingress"), ("wherefore_out", "egress")] {
+        let told = found.iter().any(|line| {
+            line.contains(name)
+                && line.contains("WARN")
+                && line.contains(&format!("tc filter del dev eth0 {side}"))
+        });
+        assert!(told, "{name}: {found:?}");
+    }
+
+    // The next start removes them, and leaves nothing when it ends in order.
+    let mut agent = watching(&lan, "clsact");
+    agent.wait_for_line(Stream::Out, PATIENCE, |line| {
+        line.contains("removed 2 filters that a killed run left")
+    });
+    assert_eq!(places(&lan), both);
+    agent.signal(Signal::SIGTERM);
+    let ended = agent.wait(PATIENCE);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert_eq!(attached(&lan), []);
+    assert!(!lan.host.run(qdiscs).contains("clsact"), "{}", lan.host.run(qdiscs));
+}
+
+/// `tc qdisc show` of the calling thread's namespace.
+fn qdiscs() -> String {
+    let output = Command::new("tc").args(["qdisc", "show"]).output();
+    String::from_utf8_lossy(&output.unwrap_or_else(|error| panic!("tc: {error}")).stdout).into_owned()
+}

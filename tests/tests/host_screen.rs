@@ -5,7 +5,7 @@ use std::{
     io::{self, Read as _},
     net::{Ipv4Addr, SocketAddr},
     os::{
-        fd::{FromRawFd as _, OwnedFd},
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::process::CommandExt as _,
     },
     process::{Child, Command, Stdio},
@@ -19,17 +19,26 @@ use nix::{
 };
 use wherefore_tests::{Lan, PATIENCE, agent, require_bpf, traffic::Sender, wait_until};
 
-/// A terminal of 100 columns and 30 lines: its own end, and the program's.
+/// A terminal of 100 columns and 30 lines: its own end, and the program's. Not openpty(3), whose descriptors
+/// every child inherits: it would hold its own terminal open.
 fn terminal() -> (OwnedFd, OwnedFd) {
-    let (mut own, mut program) = (-1, -1);
-    let size = libc::winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: openpty(3) writes two descriptors and reads the size; all outlive the call.
-    let result = unsafe {
-        libc::openpty(&raw mut own, &raw mut program, std::ptr::null_mut(), std::ptr::null(), &raw const size)
+    const FLAGS: libc::c_int = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let owned = |fd: libc::c_int| {
+        assert!(fd >= 0, "pseudo-terminal: {}", io::Error::last_os_error());
+        // SAFETY: a call returned it just now; nobody else owns it.
+        unsafe { OwnedFd::from_raw_fd(fd) }
     };
-    assert_eq!(result, 0, "openpty: {}", io::Error::last_os_error());
-    // SAFETY: openpty returned both just now; nobody else owns them.
-    unsafe { (OwnedFd::from_raw_fd(own), OwnedFd::from_raw_fd(program)) }
+    // SAFETY: takes flags only.
+    let own = owned(unsafe { libc::posix_openpt(FLAGS) });
+    // SAFETY: takes a descriptor that is open.
+    assert_eq!(unsafe { libc::unlockpt(own.as_raw_fd()) }, 0, "{}", io::Error::last_os_error());
+    // SAFETY: TIOCGPTPEER (Linux 4.13) takes flags and returns a new descriptor.
+    let program = owned(unsafe { libc::ioctl(own.as_raw_fd(), libc::TIOCGPTPEER, FLAGS) });
+    let size = libc::winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one winsize, which outlives the call.
+    let sized = unsafe { libc::ioctl(own.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    assert_eq!(sized, 0, "{}", io::Error::last_os_error());
+    (own, program)
 }
 
 /// The agent in a terminal.
@@ -133,5 +142,5 @@ fn a_terminal_that_goes_away_ends_the_run() {
     let read = own.read(&mut first).unwrap_or_else(|error| panic!("{error}"));
     assert!(read > 0);
     drop(own);
-    screen.wait();
+    assert_eq!(screen.wait(), Some(0));
 }

@@ -88,7 +88,7 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
         let stages = Stages::new(config, hostname())?;
         let sinks = Sinks::start(&config.log, config.slack.as_ref())?.with_text_log(text_log);
         // Nothing was attached so far, and everything has been checked.
-        listen(&signal)?;
+        listen(&signal, terminal)?;
         let backend = start(&config.source)?;
         let description = backend.description().clone();
         match &config.source {
@@ -108,7 +108,13 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
             pipeline::run(stages, backend, sinks, &mut signals, |event| viewer.observe(&event)).await;
         let unwritten = viewer.unwritten;
         drop(viewer);
-        let code = close(&outcome, follow, config.fail_on_alert)?;
+        let hung_up = terminal && !std::io::stdout().is_terminal();
+        let code = if hung_up {
+            // There is nobody to read the last words.
+            code(&outcome, config.fail_on_alert)
+        } else {
+            close(&outcome, follow, config.fail_on_alert)?
+        };
         Ok(if unwritten { exit::FAILURE } else { code })
     });
     // A name look-up that hangs must not hold up the end.
@@ -152,11 +158,16 @@ fn close(outcome: &Outcome, follow: Follow, fail_on_alert: bool) -> Result<u8, F
             eprintln!("error: {fault}");
         }
     }
-    Ok(match outcome.faults.first() {
+    Ok(code(outcome, fail_on_alert))
+}
+
+/// The exit code that tells how it ended.
+fn code(outcome: &Outcome, fail_on_alert: bool) -> u8 {
+    match outcome.faults.first() {
         Some(fault) => exit::of_backend(fault),
         None if fail_on_alert && outcome.alerts > 0 => exit::ALERTED,
         None => exit::OK,
-    })
+    }
 }
 
 /// Shows events as they come.
@@ -231,7 +242,9 @@ impl Viewer {
                 // The terminal is given back first: this is the last thing to read there.
                 self.screen = None;
                 let alerts = if *waiting == 1 { "alert waits" } else { "alerts wait" };
-                eprintln!(
+                // Not eprintln!, which panics when the terminal is gone.
+                let _ = writeln!(
+                    std::io::stderr(),
                     "{waiting} {alerts} to be delivered; waiting up to {} s more (Ctrl-C again: end at once)",
                     pipeline::DELIVERY_DEADLINE.as_secs()
                 );
@@ -284,8 +297,10 @@ impl Viewer {
                 color: self.color,
             },
         );
-        // A terminal that went away ends the run by SIGHUP or by the next signal, not by this.
-        let _ = screen.show(&text);
+        if screen.show(&text).is_err() {
+            // The terminal went away, with or without a SIGHUP: an agent that nobody sees must not stay.
+            self.records.reader_gone();
+        }
     }
 }
 
@@ -320,8 +335,9 @@ fn start_logging(
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(screen).with(file));
 }
 
-/// Passes a daemon's signals on to the pipeline.
-fn listen(to: &mpsc::Sender<Signal>) -> Result<(), Failure> {
+/// Passes a daemon's signals on to the pipeline. SIGHUP also comes when the terminal hangs up, if standard
+/// output is (`terminal`) one: then it ends the run.
+fn listen(to: &mpsc::Sender<Signal>, terminal: bool) -> Result<(), Failure> {
     let kinds = [
         (unix::SignalKind::interrupt(), Signal::Stop),
         (unix::SignalKind::terminate(), Signal::Stop),
@@ -330,7 +346,14 @@ fn listen(to: &mpsc::Sender<Signal>) -> Result<(), Failure> {
     for (kind, signal) in kinds {
         let mut stream = unix::signal(kind).map_err(Failure::io("cannot listen for signals"))?;
         let to = to.clone();
-        tokio::spawn(async move { while stream.recv().await.is_some() && to.send(signal).await.is_ok() {} });
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                let gone = signal == Signal::Reopen && terminal && !std::io::stdout().is_terminal();
+                if to.send(if gone { Signal::ReaderGone } else { signal }).await.is_err() {
+                    break;
+                }
+            }
+        });
     }
     Ok(())
 }

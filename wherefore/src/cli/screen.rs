@@ -63,24 +63,30 @@ pub struct Lines(pub mpsc::Sender<Signal>);
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match io::stdout().write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_gone(bytes.len()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_gone();
+                Ok(bytes.len())
+            }
             result => result,
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match io::stdout().flush() {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_gone(0).map(|_| ()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_gone();
+                Ok(())
+            }
             result => result,
         }
     }
 }
 
 impl Lines {
-    fn reader_gone(&self, length: usize) -> io::Result<usize> {
+    /// Ends the run, as nobody reads any more.
+    pub fn reader_gone(&self) {
         // A full queue holds a signal already.
         let _ = self.0.try_send(Signal::ReaderGone);
-        Ok(length)
     }
 }
 

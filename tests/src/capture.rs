@@ -142,21 +142,34 @@ pub struct Packet {
     /// Ports.
     pub ports: (u16, u16),
     /// Bytes of the IP packet, 28 or more; the frame has 14 more.
-    pub ip_bytes: usize,
+    pub ip_bytes: u16,
 }
 
 impl Packet {
-    /// Its Ethernet frame.
+    /// Bytes captured of a frame at most: all headers.
+    pub const CAPTURED: usize = 64;
+
+    /// The first bytes of its Ethernet frame. Its lengths are those of the whole packet; nobody reads the IP
+    /// checksum.
     #[must_use]
-    pub fn frame(&self) -> Vec<u8> {
+    pub fn captured(&self) -> Vec<u8> {
         let link = Link { src: [2, 0, 0, 0, 0, 1], dst: [2, 0, 0, 0, 0, 2], tags: Vec::new() };
         let (src, dst) = (Ipv4Addr::new(192, 0, 2, self.src), Ipv4Addr::new(198, 51, 100, self.dst));
-        let payload = udp(self.ports, self.ip_bytes.saturating_sub(28));
-        V4::plain(src, dst, UDP).frame(&link, &payload, self.ports).bytes
+        let payload = udp(self.ports, usize::from(self.ip_bytes).min(Self::CAPTURED - 14).saturating_sub(28));
+        let mut bytes = V4::plain(src, dst, UDP).frame(&link, &payload, self.ports).bytes;
+        bytes[16..18].copy_from_slice(&self.ip_bytes.to_be_bytes());
+        bytes[38..40].copy_from_slice(&self.ip_bytes.saturating_sub(20).to_be_bytes());
+        bytes
+    }
+
+    /// Bytes of its frame.
+    #[must_use]
+    pub fn wire_bytes(&self) -> u32 {
+        u32::from(self.ip_bytes) + 14
     }
 }
 
-/// A little-endian pcap file of these packets, in this order.
+/// A little-endian pcap file of these packets, in this order, [`Packet::CAPTURED`] bytes of each.
 #[must_use]
 pub fn pcap_of(packets: &[Packet]) -> Vec<u8> {
     pcap_of_link(1, packets)
@@ -169,7 +182,9 @@ pub fn pcap_of_link(linktype: u32, packets: &[Packet]) -> Vec<u8> {
     writer.pcap_header_of(MICROSECONDS, linktype);
     for packet in packets {
         let (seconds, fraction) = (packet.time / 1_000_000, packet.time % 1_000_000);
-        writer.record(seconds as u32, fraction as u32, &packet.frame());
+        let bytes = packet.captured();
+        writer.u32(seconds as u32).u32(fraction as u32);
+        writer.u32(bytes.len() as u32).u32(packet.wire_bytes()).raw(&bytes);
     }
     writer.bytes
 }

@@ -85,7 +85,7 @@ fn unaccounted(object: &Value, reason: Reason) -> (u64, u64) {
     (number(amount, "packets"), number(amount, "wire_bytes"))
 }
 
-fn packet(time: u64, src: u8, ports: (u16, u16), ip_bytes: usize) -> Packet {
+fn packet(time: u64, src: u8, ports: (u16, u16), ip_bytes: u16) -> Packet {
     Packet { time, src, dst: 9, ports, ip_bytes }
 }
 
@@ -241,7 +241,7 @@ fn a_broken_file_still_has_its_object() {
     let said = line(&format!("flows {cut} --format json"));
     assert_eq!(said.code, 1);
     assert_eq!(number(&object(&said, false), "packets"), 3);
-    let at = whole.len() - 714 - 16;
+    let at = whole.len() - Packet::CAPTURED - 16;
     assert!(said.err.contains(&cut) && said.err.contains(&format!("at byte {at}")), "{}", said.err);
 
     // Only one of two is broken: the other is counted all the same.

@@ -20,7 +20,10 @@ mod tests;
 
 use std::{ffi::OsString, io::IsTerminal as _};
 
-use clap::{Parser as _, error::ErrorKind};
+use clap::{
+    Parser as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use self::{args::Command, configure::Chosen, failure::Failure};
 use crate::{
@@ -49,12 +52,23 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::E
     if let Some(refusal) = translated.refusals.first() {
         return Err(clap::Error::raw(ErrorKind::ValueValidation, format!("{refusal}\n")));
     }
-    let cli = args::Cli::try_parse_from(&translated.args)?;
+    let cli = args::Cli::try_parse_from(&translated.args).map_err(with_hint)?;
     Ok(Parsed {
         command: cli.command,
         warnings: translated.warnings,
         original_detection: translated.original_detection,
     })
+}
+
+/// A capture in place of a command gets a word on which commands read captures.
+fn with_hint(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand)
+        && [".pcap", ".pcapng", ".cap", ".gz"].iter().any(|end| given.ends_with(end))
+    {
+        let hint = format!("to read a capture: 'wherefore replay {given}' or 'wherefore flows {given}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    }
+    error
 }
 
 /// Carries out a command; the exit code.

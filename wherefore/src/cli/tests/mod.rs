@@ -109,6 +109,7 @@ fn run_is_the_default_command_and_flags_may_stand_before_a_command() {
     assert_eq!(translated("wherefore -V"), ["wherefore", "-V"]);
     assert_eq!(translated("wherefore help run"), ["wherefore", "help", "run"]);
     assert!(refused("wherefore flow").contains("flows"));
+    assert!(refused("wherefore a.pcap -q").contains("wherefore replay a.pcap"));
     assert_eq!(parse(words("wherefore --version")).unwrap_err().exit_code(), i32::from(exit::OK));
     assert_eq!(parse(words("wherefore -i eth0 --help")).unwrap_err().exit_code(), i32::from(exit::OK));
 }

@@ -10,11 +10,11 @@ pub mod frame;
 pub mod http;
 pub mod lan;
 pub mod netns;
+pub mod pair;
 mod random;
 pub mod scenario;
 pub mod tally;
 pub mod traffic;
-pub mod veth;
 
 use std::{
     process::Command,

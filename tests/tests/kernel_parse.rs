@@ -100,7 +100,7 @@ impl Kernel {
                 true
             }
             Err(error) => {
-                let code = wherefore::backend::ebpf::permission::os_error(&error).unwrap_or(0);
+                let code = wherefore::backend::probe::os_error(&error).unwrap_or(0);
                 *self.refused.entry(code).or_default() += 1;
                 false
             }

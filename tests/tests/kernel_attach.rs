@@ -19,8 +19,11 @@ use wherefore::{
 };
 use wherefore_common::Direction;
 use wherefore_tests::{
+    PATIENCE,
+    agent::Stream,
     can_load,
     pair::{FAR, HEADERS, NEAR, both, far, namespace, settings, socket, target, tc},
+    run_agent, wait_until,
 };
 
 /// Packets and wire bytes to `port` in one direction.
@@ -32,7 +35,7 @@ fn sums(snapshot: &Snapshot, direction: Direction, port: u16) -> [u64; 2] {
 /// What is attached to `NEAR` at TCX and clsact.
 fn attached() -> Vec<Attached> {
     let index = target(NEAR).index;
-    Way::ALL.into_iter().flat_map(|way| probe::chain(NEAR, index, way).unwrap()).collect()
+    Way::ALL.into_iter().flat_map(|way| probe::chain(index, way).unwrap()).collect()
 }
 
 #[test]
@@ -179,4 +182,26 @@ fn an_agent_that_stops_leaves_nothing() {
         drop(backend);
         assert_eq!(attached(), []);
     });
+}
+
+#[test]
+fn who_stands_between_our_program_and_the_wire_is_named_once() {
+    if !can_load() {
+        return;
+    }
+    let netns = namespace();
+    netns.run(|| {
+        let _ = tc("qdisc add dev va clsact");
+        let _ = tc("filter add dev va egress prio 7 protocol all u32 match u32 0 0");
+    });
+    let agent = run_agent(Some(&netns), &["run", "-i", NEAR, "--interval", "100ms"]);
+    let lines = |part: &str| -> Vec<String> {
+        let all = [Stream::Out, Stream::Err].into_iter().flat_map(|stream| agent.lines(stream));
+        all.filter(|line| line.contains(part)).collect()
+    };
+    // The first interval tells it, later ones do not tell it again.
+    wait_until("ten intervals", PATIENCE, || lines("p/s").len() >= 10);
+    let warnings = lines("our program");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("WARN va: \"u32\" runs behind our program at egress"), "{warnings:?}");
 }

@@ -11,7 +11,7 @@ use aya::{
     },
 };
 
-use super::{Error, Hook, permission::explain};
+use super::{Error, Hook, order::Post, permission::explain};
 use crate::backend::probe::{self, Attached as Found, Owner, Way, os_error};
 
 /// What a frame of an interface begins with.
@@ -138,6 +138,24 @@ pub fn attach(ebpf: &mut Ebpf, target: &Target, hook: Hook, owner: &Owner) -> Re
     }
     attached.hook.push_str("clsact");
     Ok(attached)
+}
+
+/// Where the TC programs stand that [`attach`] attached.
+pub fn posts(ebpf: &Ebpf, targets: &[Target], hook: Hook) -> Vec<Post> {
+    let mut posts = Vec::new();
+    for target in targets {
+        for way in tc_ways(hook) {
+            let info = match ebpf.program(program_name(*way, target.start)) {
+                Some(Program::SchedClassifier(program)) => program.info(),
+                _ => continue,
+            };
+            // What cannot be asked for its number is not watched over.
+            if let Ok(info) = info {
+                posts.push(Post { target: target.clone(), way: *way, program: info.id() });
+            }
+        }
+    }
+    posts
 }
 
 fn classifier(ebpf: &mut Ebpf, way: Way, start: Start) -> Result<&mut SchedClassifier, ProgramError> {

@@ -3,10 +3,11 @@
 pub mod attach;
 mod batch;
 pub mod load;
+mod order;
 pub mod permission;
 mod swap;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
@@ -17,6 +18,7 @@ pub use permission::missing_capabilities;
 use self::{
     attach::Attached,
     load::{Loaded, Tables},
+    order::Order,
     swap::Counting,
 };
 use super::{
@@ -31,6 +33,7 @@ pub struct EbpfBackend {
     // Detached before the programs and tables below go.
     attached: Vec<Attached>,
     counting: Counting,
+    order: Order,
     log: Option<EbpfLogger<KernelLog>>,
     _ebpf: Ebpf,
     _owner: Owner,
@@ -57,13 +60,14 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
         attached.push(attach::attach(&mut ebpf, target, settings.hook, &owner)?);
     }
     counting.begin()?;
+    let order = Order::new(attach::posts(&ebpf, targets, settings.hook));
     let watched: Vec<_> = targets
         .iter()
         .zip(&attached)
         .map(|(target, attached)| Watched { name: target.name.clone(), hook: attached.hook.clone() })
         .collect();
     let description = Description { backend: "ebpf", why: why(settings.hook, &watched), watched };
-    Ok(EbpfBackend { description, attached, counting, log, _ebpf: ebpf, _owner: owner })
+    Ok(EbpfBackend { description, attached, counting, order, log, _ebpf: ebpf, _owner: owner })
 }
 
 fn names(targets: &[Target]) -> BTreeMap<u32, String> {
@@ -110,6 +114,7 @@ impl Backend for EbpfBackend {
         if let Some(log) = &mut self.log {
             log.flush();
         }
+        self.order.check(Instant::now());
         self.counting.poll().map(Some)
     }
 }

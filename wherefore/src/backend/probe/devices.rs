@@ -2,12 +2,10 @@
 
 use std::{collections::BTreeMap, io};
 
-use aya::programs::loaded_programs;
 use nix::sys::socket::SockProtocol;
 
 use super::{
     chain::{self, Attached, Place, Way},
-    error::{causes, os_error},
     netlink::{Ask, Socket, attribute, attributes, encode_attribute, text, u16_at, u32_at, u64_at},
 };
 use crate::backend::Error;
@@ -37,8 +35,8 @@ pub struct Device {
 
 /// All interfaces of the calling thread's network namespace, by index.
 ///
-/// What is attached to TCX is only told to a process with `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`; without, the
-/// device says so in [`Device::unknown`].
+/// What is attached to TCX is only told to a process with `CAP_NET_ADMIN`, by number only without
+/// `CAP_SYS_ADMIN`; what is not told the device says in [`Device::unknown`].
 ///
 /// # Errors
 /// [`Error::System`] when the kernel does not list the interfaces at all.
@@ -55,13 +53,11 @@ pub fn devices() -> Result<Vec<Device>, Error> {
 
     let clsact = chain::clsact(&route);
     let native = native_xdp().unwrap_or_default();
-    let names = program_names();
+    let names = chain::program_names();
     for device in &mut devices {
         device.native_xdp = native.get(&device.index).copied();
-        for attached in &mut device.attached {
-            attached.name = attached.id.and_then(|id| names.get(&id).cloned()).unwrap_or_default();
-        }
         add_tcx(device);
+        device.attached.iter_mut().for_each(|attached| attached.take_name(&names));
         match &clsact {
             Ok(having) if having.contains(&device.index) => {
                 device.clsact = true;
@@ -118,41 +114,26 @@ fn xdp(nested: &[u8]) -> Vec<Attached> {
             _ => None,
         };
         if let (Some(place), Some(id)) = (place, u32_at(value, 0)) {
-            found.push(Attached {
-                place,
-                id: Some(id),
-                name: String::new(),
-                priority: None,
-                handle: None,
-                leftover: false,
-            });
+            found.push(Attached::program(place, id));
         }
     }
     found
 }
 
-/// Names of all programs by number; empty without `CAP_SYS_ADMIN`.
-fn program_names() -> BTreeMap<u32, String> {
-    loaded_programs()
-        .filter_map(Result::ok)
-        .map(|program| (program.id(), String::from_utf8_lossy(program.name()).into_owned()))
-        .collect()
-}
-
 fn add_tcx(device: &mut Device) {
     for way in Way::ALL {
-        match chain::tcx(&device.name, way) {
+        match chain::tcx(device.index, way) {
             Ok(programs) => {
                 device.tcx = Some(true);
                 device.attached.extend(programs);
             }
             // The kernel does not know what is asked for.
-            Err(error) if os_error(&error) == Some(libc::EINVAL) => {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 device.tcx = Some(false);
                 return;
             }
             Err(error) => {
-                device.unknown.push(format!("{}: {}", way.tcx(), causes(&error)));
+                device.unknown.push(format!("{}: {}", way.tcx(), error));
                 return;
             }
         }

@@ -6,6 +6,7 @@ mod devices;
 mod error;
 mod netlink;
 mod owner;
+mod tcx;
 
 use std::{
     ffi::{CStr, c_char},
@@ -16,7 +17,7 @@ use std::{
 use caps::{CapSet, Capability};
 
 pub use chain::{Attached, NAME_PREFIX, Place, Way, chain};
-pub(super) use chain::{filters, remove_clsact};
+pub(super) use chain::{chain_ids, filters, remove_clsact};
 pub use devices::{Device, devices};
 pub(super) use error::causes;
 pub use error::os_error;

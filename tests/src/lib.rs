@@ -12,7 +12,9 @@ pub mod lan;
 pub mod netns;
 pub mod pair;
 mod random;
+pub mod ring;
 pub mod scenario;
+pub mod stacked;
 pub mod tally;
 pub mod traffic;
 

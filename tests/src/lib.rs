@@ -12,12 +12,14 @@ pub mod frame;
 pub mod http;
 pub mod lan;
 pub mod netns;
+pub mod pair;
 mod random;
+pub mod ring;
 pub mod scenario;
+pub mod stacked;
 pub mod tally;
 pub mod traffic;
 pub mod truth;
-pub mod veth;
 
 use std::{
     process::Command,

@@ -9,13 +9,15 @@
 
 mod ip;
 mod link;
+mod step;
 
 use network_types::eth::EthHdr;
 
-pub use self::link::{ether_type, llc, ppp_ether_type};
-use self::{
-    ip::{ipv4, ipv6},
-    link::link_header,
+use self::ip::{ipv4, ipv6};
+pub use self::{
+    ip::extension_header,
+    link::{ether_type, link_header, llc, ppp_ether_type},
+    step::Step,
 };
 use crate::Reason;
 
@@ -44,16 +46,29 @@ unsafe impl Header for ip::Ipv4Words {}
 unsafe impl Header for ip::Ipv6Words {}
 
 /// A frame whose bytes can be read at an offset.
-pub trait Packet {
+pub trait Packet: Sized {
     /// The header at `offset`, or `None` when the frame (or what was captured of it) ends before its end.
     /// The parser never asks for an offset beyond [`MAX_OFFSET`].
     fn read<T: Header>(&self, offset: usize) -> Option<T>;
 
     /// The same offset again. The kernel side hides from the verifier what it knows about the value, so
-    /// that every turn of a loop begins in the same state and the turns do not multiply.
+    /// that ways through the parser that differ in it alone do not multiply.
     #[inline(always)]
     fn same(&self, offset: usize) -> usize {
         offset
+    }
+
+    /// [`link_header`]. The kernel side makes a call of it: a function that the verifier checks once, for
+    /// any header at any offset, instead of once for each way through the headers before.
+    #[inline(always)]
+    fn link_header(&self, kind: u16, at: usize) -> Result<Step, Reason> {
+        link_header(self, kind, at).map(|(kind, at)| Step { kind, at, fragment: 0 })
+    }
+
+    /// [`extension_header`], likewise.
+    #[inline(always)]
+    fn extension_header(&self, kind: u8, at: usize) -> Result<Step, Reason> {
+        extension_header(self, kind, at)
     }
 }
 
@@ -147,7 +162,7 @@ fn network_into<P: Packet>(
         if kind == ether_type::IPV4 || kind == ether_type::IPV6 {
             break;
         }
-        (kind, at) = link_header(packet, kind, packet.same(at))?;
+        Step { kind, at, .. } = packet.link_header(kind, at)?;
     }
     match kind {
         ether_type::IPV4 => ipv4(packet, at, parsed),

@@ -8,7 +8,12 @@ use aya_ebpf::{
     helpers::generated::bpf_skb_load_bytes,
     programs::{TcContext, XdpContext},
 };
-use wherefore_common::parse::{Header, MAX_OFFSET, Packet, Parsed};
+use wherefore_common::{
+    Reason,
+    parse::{Header, MAX_OFFSET, Packet, Parsed, Step},
+};
+
+use crate::functions;
 
 /// The header `T` at `offset` of the packet memory from `data` to `end`.
 #[inline(always)]
@@ -115,6 +120,16 @@ impl Packet for Skb {
     fn same(&self, offset: usize) -> usize {
         forget(offset, self.meta().len as usize)
     }
+
+    #[inline(always)]
+    fn link_header(&self, kind: u16, at: usize) -> Result<Step, Reason> {
+        Step::unpack(functions::wherefore_link(self.ctx.skb.skb, u64::from(kind), at as u64))
+    }
+
+    #[inline(always)]
+    fn extension_header(&self, kind: u8, at: usize) -> Result<Step, Reason> {
+        Step::unpack(functions::wherefore_ext(self.ctx.skb.skb, u64::from(kind), at as u64))
+    }
 }
 
 /// A packet in an XDP program. Fragments of a multi-buffer packet are not read: headers lie in the
@@ -154,5 +169,15 @@ impl Packet for Xdp {
     #[inline(always)]
     fn same(&self, offset: usize) -> usize {
         forget(offset, self.ctx.rx_queue_index() as usize)
+    }
+
+    #[inline(always)]
+    fn link_header(&self, kind: u16, at: usize) -> Result<Step, Reason> {
+        Step::unpack(functions::wherefore_xlink(self.ctx.ctx, u64::from(kind), at as u64))
+    }
+
+    #[inline(always)]
+    fn extension_header(&self, kind: u8, at: usize) -> Result<Step, Reason> {
+        Step::unpack(functions::wherefore_xext(self.ctx.ctx, u64::from(kind), at as u64))
     }
 }

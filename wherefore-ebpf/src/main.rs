@@ -10,6 +10,7 @@
 
 mod account;
 mod context;
+mod functions;
 mod tables;
 
 use aya_ebpf::{

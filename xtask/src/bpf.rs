@@ -150,7 +150,7 @@ fn compare(root: &Path, built: &Path, now: &Stamp) -> Result<()> {
     tests
         .current_dir(root)
         .args(["test", "--locked", "--package", "wherefore-tests", "--test", "kernel_parse"])
-        .args(["--test", "kernel_count"])
+        .args(["--test", "kernel_count", "--test", "kernel_cost"])
         .env(OBJECT_VARIABLE, built)
         .env("WHEREFORE_REQUIRE_BPF", "1");
     toolchain::succeed(&mut tests)

@@ -1,6 +1,6 @@
 //! The IP header, IPv6 extension headers, and the ports behind them.
 
-use super::{MAX_EXTENSION_HEADERS, Packet, Parsed, read};
+use super::{MAX_EXTENSION_HEADERS, Packet, Parsed, Step, read};
 use crate::Reason;
 
 /// An IPv4 header without options, in network order.
@@ -56,37 +56,44 @@ pub(super) fn ipv6<P: Packet>(packet: &P, l3: usize, parsed: &mut Parsed) -> Res
     parsed.l3 = l3 as u32;
     parsed.ip_len = if jumbo { 0 } else { payload_len + IPV6_LEN };
     let mut at = l3 + IPV6_LEN as usize;
-    let mut has_ports = true;
+    // Of all fragment headers; two flags instead of it would be a way for the verifier each, every turn.
+    let mut fragments = 0;
     for _ in 0..MAX_EXTENSION_HEADERS {
-        if !matches!(parsed.proto, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT) {
+        if fragments & OFFSET != 0
+            || !matches!(parsed.proto, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT)
+        {
             break;
         }
-        at = packet.same(at);
-        let Some([next, len, high, low]) = read::<[u8; 4], P>(packet, at) else { break };
-        let fragment = parsed.proto == FRAGMENT;
-        at += match parsed.proto {
-            FRAGMENT => 8,
-            AUTHENTICATION => (len as usize + 2) * 4,
-            _ => (len as usize + 1) * 8,
-        };
-        parsed.proto = next;
-        if fragment {
-            // RFC 8200, 4.5: 13 bits offset, 2 reserved, 1 "more fragments".
-            let bits = u16::from_be_bytes([high, low]);
-            if bits & 0xfff9 != 0 {
-                parsed.fragment = 1;
-            }
-            if bits & 0xfff8 != 0 {
-                has_ports = false;
-                break;
-            }
-        }
+        let Ok(step) = packet.extension_header(parsed.proto, at) else { break };
+        parsed.proto = step.kind as u8;
+        at = step.at;
+        fragments |= step.fragment;
     }
     parsed.l4 = at as u32;
-    if has_ports {
+    parsed.fragment = u8::from(fragments != 0);
+    if fragments & OFFSET == 0 {
         (parsed.sport, parsed.dport) = ports(packet, parsed);
     }
     Ok(())
+}
+
+/// RFC 8200, 4.5: 13 bits offset, 2 reserved, 1 "more fragments".
+const OFFSET: u16 = 0xfff8;
+const MORE: u16 = 1;
+
+/// Steps over one IPv6 extension header of the kind `kind`: the next one's kind, and where it is.
+///
+/// # Errors
+/// [`Reason::IpTruncated`] where the frame ends before.
+#[inline(always)]
+pub fn extension_header<P: Packet>(packet: &P, kind: u8, at: usize) -> Result<Step, Reason> {
+    let [next, len, high, low]: [u8; 4] = read(packet, at).ok_or(Reason::IpTruncated)?;
+    let (length, fragment) = match kind {
+        FRAGMENT => (8, u16::from_be_bytes([high, low]) & (OFFSET | MORE)),
+        AUTHENTICATION => ((len as usize + 2) * 4, 0),
+        _ => ((len as usize + 1) * 8, 0),
+    };
+    Ok(Step { kind: u16::from(next), at: at + length, fragment })
 }
 
 const HOP_BY_HOP: u8 = 0;

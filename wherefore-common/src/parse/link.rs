@@ -68,11 +68,13 @@ pub const fn ppp_ether_type(protocol: u16) -> Result<u16, Reason> {
 
 /// Steps over one header between link and IP: what follows it, and where.
 ///
-/// All but LLC have at least four bytes; these are read in one place, as each further place multiplies the
-/// ways the verifier must follow through the loop. Most end in an EtherType: all that differs is how far
-/// away that is.
+/// All but LLC have at least four bytes; these are read in one place, as each further place adds to the
+/// ways the verifier must follow. Most end in an EtherType: all that differs is how far away that is.
+///
+/// # Errors
+/// [`Reason::NonIp`] or [`Reason::LinkTruncated`].
 #[inline(always)]
-pub(super) fn link_header<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<(u16, usize), Reason> {
+pub fn link_header<P: Packet>(packet: &P, kind: u16, at: usize) -> Result<(u16, usize), Reason> {
     if kind < ether_type::MIN {
         return llc(packet, at);
     }

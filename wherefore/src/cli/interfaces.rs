@@ -282,6 +282,8 @@ mod tests {
             id: Some(7),
             name: "other".to_owned(),
             priority: Some(1),
+            handle: Some(1),
+            leftover: false,
         };
         let devices = [Device {
             index: 2,

@@ -1,45 +1,18 @@
 //! Attaching to an interface, and leaving no trace.
 
-use std::{
-    io,
-    os::{
-        linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixDatagram},
-    },
-};
+use std::{collections::BTreeSet, io};
 
 use aya::{
     Ebpf,
     programs::{
-        LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+        LinkOrder, Program, ProgramError, SchedClassifier, Xdp, XdpMode,
         links::FdLink,
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
     },
 };
 
-use super::{
-    Error, Hook,
-    netlink::{self, Filter},
-    permission::{explain, os_error},
-};
-
-/// Which way packets go through a hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Into the host.
-    Ingress,
-    /// Out of the host.
-    Egress,
-}
-
-impl Way {
-    const fn kind(self) -> TcAttachType {
-        match self {
-            Self::Ingress => TcAttachType::Ingress,
-            Self::Egress => TcAttachType::Egress,
-        }
-    }
-}
+use super::{Error, Hook, order::Post, permission::explain};
+use crate::backend::probe::{self, Attached as Found, Owner, Way, os_error};
 
 /// What a frame of an interface begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +34,6 @@ pub struct Target {
     pub start: Start,
 }
 
-/// All our programs and clsact filters have names that begin so.
-pub const NAME_PREFIX: &str = "wherefore_";
-
 const fn program_name(way: Way, start: Start) -> &'static str {
     match (way, start) {
         (Way::Ingress, Start::Ethernet) => "wherefore_in",
@@ -71,6 +41,45 @@ const fn program_name(way: Way, start: Start) -> &'static str {
         (Way::Ingress, Start::Ip) => "wherefore_inip",
         (Way::Egress, Start::Ip) => "wherefore_outip",
     }
+}
+
+const XDP_NAME: &str = "wherefore_xdp";
+
+/// How XDP is attached, and what the hook's description begins with, where XDP is asked for.
+const fn xdp_mode(hook: Hook) -> Option<(XdpMode, &'static str)> {
+    match hook {
+        Hook::Xdp => Some((XdpMode::Driver, "xdp+")),
+        Hook::XdpGeneric => Some((XdpMode::Skb, "xdp-generic+")),
+        Hook::Tc | Hook::Clsact => None,
+    }
+}
+
+/// The ways that TC programs count: what XDP sees they need not.
+const fn tc_ways(hook: Hook) -> &'static [Way] {
+    if xdp_mode(hook).is_some() { &[Way::Egress] } else { &Way::ALL }
+}
+
+/// Loads the programs that `hook` needs on `targets`, and no other: the verifier takes its time over each.
+///
+/// # Errors
+/// [`Error::Permission`], or [`Error::System`] with the end of the verifier's protocol.
+pub fn load(ebpf: &mut Ebpf, targets: &[Target], hook: Hook) -> Result<(), Error> {
+    let mut names = BTreeSet::new();
+    for target in targets {
+        names.extend(tc_ways(hook).iter().map(|way| program_name(*way, target.start)));
+    }
+    if xdp_mode(hook).is_some() {
+        names.insert(XDP_NAME);
+    }
+    for name in names {
+        let loaded = match ebpf.program_mut(name) {
+            Some(Program::SchedClassifier(program)) => program.load(),
+            Some(Program::Xdp(program)) => program.load(),
+            _ => Err(ProgramError::NotLoaded),
+        };
+        loaded.map_err(|error| explain(&format!("load the kernel program {name}"), &error))?;
+    }
+    Ok(())
 }
 
 /// Programs attached to one interface; detached when dropped.
@@ -92,25 +101,21 @@ impl Drop for Attached {
     }
 }
 
-/// Attaches the programs that `hook` asks for to one interface. `owner` marks clsact filters as ours.
+/// Attaches the programs that `hook` asks for, which are loaded, to one interface. `owner` marks clsact
+/// filters as ours.
 ///
 /// # Errors
 /// [`Error::Permission`], or [`Error::System`] with what to do instead.
 pub fn attach(ebpf: &mut Ebpf, target: &Target, hook: Hook, owner: &Owner) -> Result<Attached, Error> {
     let mut attached = Attached { hook: String::new(), links: Vec::new(), xdp: None, clsact: None };
-    let mut ways = vec![Way::Ingress, Way::Egress];
-    if let Some((mode, name)) = match hook {
-        Hook::Xdp => Some((XdpMode::Driver, "xdp+")),
-        Hook::XdpGeneric => Some((XdpMode::Skb, "xdp-generic+")),
-        Hook::Tc | Hook::Clsact => None,
-    } {
+    remove_leftovers(target)?;
+    if let Some((mode, name)) = xdp_mode(hook) {
         attached.xdp = Some(xdp(ebpf, target, mode)?);
         attached.hook.push_str(name);
-        ways.retain(|way| *way == Way::Egress);
     }
     if hook != Hook::Clsact {
         let mut refused = false;
-        for way in &ways {
+        for way in tc_ways(hook) {
             match tcx(ebpf, target, *way) {
                 Ok(link) => attached.links.push(link),
                 // EINVAL: a kernel before 6.6 does not know the place to attach to.
@@ -127,22 +132,34 @@ pub fn attach(ebpf: &mut Ebpf, target: &Target, hook: Hook, owner: &Owner) -> Re
         }
         attached.links.clear();
     }
-    remove_leftovers(target)?;
     attached.clsact = Some(Clsact::ensure(target)?);
-    for way in &ways {
+    for way in tc_ways(hook) {
         attached.links.push(clsact(ebpf, target, *way, owner)?);
     }
     attached.hook.push_str("clsact");
     Ok(attached)
 }
 
-fn classifier(ebpf: &mut Ebpf, way: Way, start: Start) -> Result<&mut SchedClassifier, ProgramError> {
-    let program = ebpf.program_mut(program_name(way, start)).ok_or(ProgramError::NotLoaded)?;
-    let program: &mut SchedClassifier = program.try_into()?;
-    if program.fd().is_err() {
-        program.load()?;
+/// Where the TC programs stand that [`attach`] attached.
+pub fn posts(ebpf: &Ebpf, targets: &[Target], hook: Hook) -> Vec<Post> {
+    let mut posts = Vec::new();
+    for target in targets {
+        for way in tc_ways(hook) {
+            let info = match ebpf.program(program_name(*way, target.start)) {
+                Some(Program::SchedClassifier(program)) => program.info(),
+                _ => continue,
+            };
+            // What cannot be asked for its number is not watched over.
+            if let Ok(info) = info {
+                posts.push(Post { target: target.clone(), way: *way, program: info.id() });
+            }
+        }
     }
-    Ok(program)
+    posts
+}
+
+fn classifier(ebpf: &mut Ebpf, way: Way, start: Start) -> Result<&mut SchedClassifier, ProgramError> {
+    ebpf.program_mut(program_name(way, start)).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
 /// First at ingress, last at egress: at both ends nearest to the wire.
@@ -152,37 +169,46 @@ fn tcx(ebpf: &mut Ebpf, target: &Target, way: Way) -> Result<SchedClassifierLink
         Way::Ingress => LinkOrder::first(),
         Way::Egress => LinkOrder::last(),
     };
-    let id = program.attach_with_options(&target.name, way.kind(), TcAttachOptions::TcxOrder(order))?;
+    let id =
+        program.attach_with_options(&target.name, way.attach_type(), TcAttachOptions::TcxOrder(order))?;
     program.take_link(id)
 }
 
 fn clsact(ebpf: &mut Ebpf, target: &Target, way: Way, owner: &Owner) -> Result<SchedClassifierLink, Error> {
     let action = format!("attach to {} (clsact)", target.name);
-    let others = netlink::filters(target.index, way).map_err(|error| explain(&action, &error))?;
+    let others = filters(target.index, way).map_err(|error| explain(&action, &error))?;
     let priority = match way {
         Way::Ingress => first_priority(&others),
         Way::Egress => last_priority(&others),
     };
     let options = NlOptions { priority, handle: TcHandle::from(owner.handle), classid: None };
     let link = classifier(ebpf, way, target.start).and_then(|program| {
-        let id = program.attach_with_options(&target.name, way.kind(), TcAttachOptions::Netlink(options))?;
+        let id = program.attach_with_options(
+            &target.name,
+            way.attach_type(),
+            TcAttachOptions::Netlink(options),
+        )?;
         program.take_link(id)
     });
     link.map_err(|error| explain(&action, &error))
 }
 
 /// Before every other filter; beside them where they leave no room.
-fn first_priority(filters: &[Filter]) -> u16 {
+fn first_priority(filters: &[Found]) -> u16 {
     filters
         .iter()
-        .map(|filter| filter.priority)
+        .filter_map(|filter| filter.priority)
         .min()
         .map_or(DEFAULT_PRIORITY, |first| first.saturating_sub(1).max(1))
 }
 
 /// Behind every other filter.
-fn last_priority(filters: &[Filter]) -> u16 {
-    filters.iter().map(|filter| filter.priority).max().map_or(DEFAULT_PRIORITY, |last| last.saturating_add(1))
+fn last_priority(filters: &[Found]) -> u16 {
+    filters
+        .iter()
+        .filter_map(|filter| filter.priority)
+        .max()
+        .map_or(DEFAULT_PRIORITY, |last| last.saturating_add(1))
 }
 
 /// What the kernel itself gives the first filter that names none.
@@ -194,12 +220,9 @@ fn xdp(ebpf: &mut Ebpf, target: &Target, mode: XdpMode) -> Result<FdLink, Error>
     if target.start == Start::Ip {
         return Err(refuse("its packets have no Ethernet header, which XDP wants; --hook tc counts there"));
     }
-    let program = ebpf.program_mut("wherefore_xdp").ok_or(ProgramError::NotLoaded);
+    let program = ebpf.program_mut(XDP_NAME).ok_or(ProgramError::NotLoaded);
     let link = program.and_then(|program| {
         let program: &mut Xdp = program.try_into()?;
-        if program.fd().is_err() {
-            program.load()?;
-        }
         let id = program.attach_to_if_index(target.index, mode)?;
         program.take_link(id)
     });
@@ -242,75 +265,42 @@ impl Clsact {
 
 impl Drop for Clsact {
     fn drop(&mut self) {
-        let empty = |way| netlink::filters(self.index, way).is_ok_and(|filters| filters.is_empty());
+        let empty = |way| filters(self.index, way).is_ok_and(|filters| filters.is_empty());
         if self.created && empty(Way::Ingress) && empty(Way::Egress) {
-            let _ = netlink::remove_clsact(self.index);
+            let _ = probe::remove_clsact(self.index);
         }
     }
 }
 
-/// A sign of life: as long as this process lives, a socket's abstract name says that filters with
-/// `handle` belong to a running agent. The name is bound to the network namespace, as the filters are.
-pub struct Owner {
-    handle: u32,
-    _alive: UnixDatagram,
-}
-
-impl Owner {
-    /// A handle that no running agent of this network namespace has.
-    ///
-    /// # Errors
-    /// [`Error::System`] where no such socket can be made.
-    pub fn new() -> Result<Self, Error> {
-        let seed = std::process::id();
-        let mut result = Err(io::Error::from(io::ErrorKind::AddrInUse));
-        for turn in 0..64u32 {
-            // Handles are 31 bits and never 0; the multiplier (Knuth's) spreads neighbouring numbers.
-            let handle = (seed.wrapping_mul(64).wrapping_add(turn)).wrapping_mul(2_654_435_761) >> 1 | 1;
-            result = sign_of_life(handle).map(|alive| Self { handle, _alive: alive });
-            if result.is_ok() {
-                break;
-            }
-        }
-        result.map_err(|error| explain("mark kernel filters as our own", &error))
-    }
-}
-
-fn sign_of_life(handle: u32) -> io::Result<UnixDatagram> {
-    UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(format!("wherefore-clsact-{handle:08x}"))?)
+fn filters(index: u32, way: Way) -> io::Result<Vec<Found>> {
+    probe::filters(index, way)
 }
 
 /// Our own clsact filters on an interface whose agent is gone, as (way, filter).
 ///
 /// # Errors
 /// What rtnetlink says.
-pub fn leftovers(index: u32) -> io::Result<Vec<(Way, Filter)>> {
+pub fn leftovers(index: u32) -> io::Result<Vec<(Way, Found)>> {
     let mut found = Vec::new();
-    for way in [Way::Ingress, Way::Egress] {
-        for filter in netlink::filters(index, way)? {
-            // Whoever can bind the name shows that nobody has it.
-            if filter.name.starts_with(NAME_PREFIX) && sign_of_life(filter.handle).is_ok() {
-                found.push((way, filter));
-            }
-        }
+    for way in Way::ALL {
+        let left = filters(index, way)?.into_iter().filter(|filter| filter.leftover);
+        found.extend(left.map(|filter| (way, filter)));
     }
     Ok(found)
 }
 
 /// Removes the filters that killed agents left behind, and the qdisc if that leaves it empty: nobody
-/// but them can have made it. Returns how many filters.
-///
-/// # Errors
-/// [`Error::Permission`] or [`Error::System`].
-pub fn remove_leftovers(target: &Target) -> Result<usize, Error> {
+/// but them can have made it.
+fn remove_leftovers(target: &Target) -> Result<(), Error> {
     let action = format!("remove what a killed run left on {}", target.name);
     let found = leftovers(target.index).map_err(|error| explain(&action, &error))?;
     for (way, filter) in &found {
+        let (Some(priority), Some(handle)) = (filter.priority, filter.handle) else { continue };
         let link = SchedClassifierLink::attached(
             &target.name,
-            way.kind(),
-            filter.priority,
-            TcHandle::from(filter.handle),
+            way.attach_type(),
+            priority,
+            TcHandle::from(handle),
             None,
         );
         // Dropped, it detaches.
@@ -320,51 +310,23 @@ pub fn remove_leftovers(target: &Target) -> Result<usize, Error> {
         tracing::info!("removed {} filters that a killed run left on {}", found.len(), target.name);
         drop(Clsact { index: target.index, created: true });
     }
-    Ok(found.len())
-}
-
-/// A program attached to an interface, for `doctor`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttachedProgram {
-    /// `tcx ingress`, `tcx egress`, `clsact ingress` or `clsact egress`.
-    pub place: &'static str,
-    /// Its name, or the kind of the filter.
-    pub name: String,
-    /// The kernel's number of it; 0 where there is none.
-    pub id: u32,
-    /// Ours, by its name.
-    pub ours: bool,
-}
-
-/// What is attached to an interface at TCX and clsact, in running order. A place that cannot be asked
-/// counts as empty.
-#[must_use]
-pub fn attached_programs(target: &Target) -> Vec<AttachedProgram> {
-    let mut found = Vec::new();
-    for (way, tcx, clsact) in
-        [(Way::Ingress, "tcx ingress", "clsact ingress"), (Way::Egress, "tcx egress", "clsact egress")]
-    {
-        if let Ok((_, programs)) = SchedClassifier::query_tcx(&target.name, way.kind()) {
-            found.extend(programs.iter().map(|program| {
-                let name = program.name_as_str().unwrap_or_default().to_owned();
-                AttachedProgram { place: tcx, ours: name.starts_with(NAME_PREFIX), name, id: program.id() }
-            }));
-        }
-        found.extend(netlink::filters(target.index, way).unwrap_or_default().into_iter().map(|filter| {
-            let ours = filter.name.starts_with(NAME_PREFIX);
-            let name = if filter.name.is_empty() { filter.kind } else { filter.name };
-            AttachedProgram { place: clsact, name, id: filter.program.unwrap_or(0), ours }
-        }));
-    }
-    found
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::probe::Place;
 
-    fn at(priority: u16) -> Filter {
-        Filter { name: String::new(), kind: "bpf".into(), priority, handle: 1, program: None }
+    fn at(priority: u16) -> Found {
+        Found {
+            place: Place::ClsactIngress,
+            id: None,
+            name: "u32".into(),
+            priority: Some(priority),
+            handle: Some(1),
+            leftover: false,
+        }
     }
 
     #[test]
@@ -374,17 +336,5 @@ mod tests {
         assert_eq!(first_priority(&[at(1)]), 1);
         assert_eq!(last_priority(&[at(7), at(3)]), 8);
         assert_eq!(last_priority(&[at(u16::MAX)]), u16::MAX);
-    }
-
-    #[test]
-    fn a_living_owner_is_seen_and_a_dropped_one_not() {
-        let owner = Owner::new().unwrap();
-        assert!(owner.handle != 0 && owner.handle <= 0x7fff_ffff);
-        assert!(sign_of_life(owner.handle).is_err());
-        let second = Owner::new().unwrap();
-        assert_ne!(second.handle, owner.handle);
-        let handle = owner.handle;
-        drop(owner);
-        assert!(sign_of_life(handle).is_ok());
     }
 }

@@ -1,11 +1,11 @@
 //! From the object file to loaded programs and tables.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, ArrayOfMaps, MapData, PerCpuArray},
-    programs::{ProgramType, SchedClassifier, TcAttachType},
+    programs::ProgramType,
     sys::{BpfHelper, is_helper_supported},
 };
 use aya_obj::generated::bpf_map_type;
@@ -130,35 +130,4 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
 pub fn coarse_clock() -> bool {
     is_helper_supported(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_ktime_get_coarse_ns)
         .unwrap_or(false)
-}
-
-/// What this kernel offers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// `uname -r`.
-    pub release: String,
-    /// It describes its own types (`/sys/kernel/btf/vmlinux`).
-    pub btf: bool,
-    /// TCX hooks (Linux 6.6).
-    pub tcx: bool,
-    /// The coarse clock in programs (Linux 5.11); false also where one may not ask.
-    pub coarse_clock: bool,
-}
-
-/// Asks the kernel; attaches nothing.
-#[must_use]
-pub fn probe() -> Probe {
-    Probe {
-        release: release(),
-        btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
-        tcx: SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok(),
-        coarse_clock: coarse_clock(),
-    }
-}
-
-/// The kernel's release, or `unknown`.
-#[must_use]
-pub fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map_or_else(|_| "unknown".into(), |release| release.trim().to_owned())
 }

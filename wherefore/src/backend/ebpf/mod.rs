@@ -3,25 +3,28 @@
 pub mod attach;
 mod batch;
 pub mod load;
-mod netlink;
+mod order;
 pub mod permission;
 mod swap;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 
-pub use attach::{AttachedProgram, Start, Target, attached_programs, leftovers, remove_leftovers};
-pub use load::{Probe, probe};
+pub use attach::{Start, Target, leftovers};
 pub use permission::missing_capabilities;
 
 use self::{
-    attach::{Attached, Owner},
+    attach::Attached,
     load::{Loaded, Tables},
+    order::Order,
     swap::Counting,
 };
-use super::{Backend, Description, Error, Hook, LiveSettings, Watched};
+use super::{
+    Backend, Description, Error, Hook, LiveSettings, Watched,
+    probe::{self, Owner},
+};
 use crate::snapshot::Snapshot;
 
 /// The kernel programs at work. Dropping it detaches them and gives their tables back.
@@ -30,6 +33,7 @@ pub struct EbpfBackend {
     // Detached before the programs and tables below go.
     attached: Vec<Attached>,
     counting: Counting,
+    order: Order,
     log: Option<EbpfLogger<KernelLog>>,
     _ebpf: Ebpf,
     _owner: Owner,
@@ -47,19 +51,23 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
     }
     let Loaded { mut ebpf, tables } = load::load(settings.table_size, settings.kernel_log)?;
     let log = if settings.kernel_log { Some(kernel_log(&mut ebpf)?) } else { None };
-    let owner = Owner::new()?;
-    let counting = Counting::new(tables, names(targets))?;
+    let owner =
+        Owner::new().map_err(|error| permission::explain("mark kernel filters as our own", &error))?;
+    let mut counting = Counting::new(tables, names(targets))?;
+    attach::load(&mut ebpf, targets, settings.hook)?;
     let mut attached = Vec::with_capacity(targets.len());
     for target in targets {
         attached.push(attach::attach(&mut ebpf, target, settings.hook, &owner)?);
     }
+    counting.begin()?;
+    let order = Order::new(attach::posts(&ebpf, targets, settings.hook));
     let watched: Vec<_> = targets
         .iter()
         .zip(&attached)
         .map(|(target, attached)| Watched { name: target.name.clone(), hook: attached.hook.clone() })
         .collect();
     let description = Description { backend: "ebpf", why: why(settings.hook, &watched), watched };
-    Ok(EbpfBackend { description, attached, counting, log, _ebpf: ebpf, _owner: owner })
+    Ok(EbpfBackend { description, attached, counting, order, log, _ebpf: ebpf, _owner: owner })
 }
 
 fn names(targets: &[Target]) -> BTreeMap<u32, String> {
@@ -68,7 +76,7 @@ fn names(targets: &[Target]) -> BTreeMap<u32, String> {
 
 /// Why this hook, in a few words.
 fn why(hook: Hook, watched: &[Watched]) -> String {
-    let release = load::release();
+    let release = probe::release();
     match hook {
         Hook::Tc if watched.iter().all(|watched| watched.hook == "tcx") => {
             format!("kernel {release} has TCX")
@@ -106,6 +114,7 @@ impl Backend for EbpfBackend {
         if let Some(log) = &mut self.log {
             log.flush();
         }
+        self.order.check(Instant::now());
         self.counting.poll().map(Some)
     }
 }

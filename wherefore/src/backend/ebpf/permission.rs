@@ -1,44 +1,15 @@
 //! What the kernel asks of whoever loads programs, and how to give it.
 
-use std::{error::Error as StdError, io};
+use std::error::Error as StdError;
 
-use caps::{CapSet, Capability, has_cap};
-
-use super::{Error, load::release};
+use super::Error;
+use crate::backend::probe::{self, Capabilities, causes, os_error};
 
 /// Capabilities that loading, attaching and counting need and this process does not have.
-///
-/// Linux 5.8 split `CAP_BPF` and `CAP_PERFMON` off `CAP_SYS_ADMIN`, which still stands for both.
 #[must_use]
 pub fn missing_capabilities() -> Vec<&'static str> {
-    let has = |capability| has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-    let admin = has(Capability::CAP_SYS_ADMIN);
-    let mut missing = Vec::new();
-    if before_5_8() {
-        if !admin {
-            missing.push("CAP_SYS_ADMIN");
-        }
-    } else {
-        if !admin && !has(Capability::CAP_BPF) {
-            missing.push("CAP_BPF");
-        }
-        if !admin && !has(Capability::CAP_PERFMON) {
-            missing.push("CAP_PERFMON");
-        }
-    }
-    if !has(Capability::CAP_NET_ADMIN) {
-        missing.push("CAP_NET_ADMIN");
-    }
-    missing
-}
-
-fn before_5_8() -> bool {
-    let release = release();
-    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().ok());
-    match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) => (major, minor) < (5, 8),
-        _ => false,
-    }
+    let needed = Capabilities::of_this_process().for_ebpf(&probe::release());
+    needed.into_iter().filter(|(_, has)| !has).map(|(name, _)| name).collect()
 }
 
 /// The error for missing rights, with the two ways to give them.
@@ -52,7 +23,7 @@ pub fn denied(action: &str, missing: &[&str]) -> Error {
     } else {
         format!("missing {}", missing.join(", "))
     };
-    let set = if before_5_8() {
+    let set = if probe::before_cap_bpf(&probe::release()) {
         "cap_sys_admin,cap_net_admin,cap_net_raw+ep"
     } else {
         "cap_bpf,cap_net_admin,cap_perfmon,cap_net_raw+ep"
@@ -71,9 +42,9 @@ pub fn explain(action: &str, error: &(dyn StdError + 'static)) -> Error {
             system(action, "this kernel is built without bpf(2); --backend pcap works without".into())
         }
         Some(libc::ENOMEM) => {
-            system(action, format!("{}: a smaller --table-size needs less memory", chain(error)))
+            system(action, format!("{}: a smaller --table-size needs less memory", shorten(&causes(error))))
         }
-        _ => system(action, chain(error)),
+        _ => system(action, shorten(&causes(error))),
     }
 }
 
@@ -81,39 +52,33 @@ fn system(action: &str, reason: String) -> Error {
     Error::System { action: action.into(), reason }
 }
 
-/// The operating system's error number behind an error, wherever in the chain it is.
-#[must_use]
-pub fn os_error(error: &(dyn StdError + 'static)) -> Option<i32> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return Some(code);
+/// The first line and the last ones: a verifier that refuses a program hands over its whole protocol,
+/// megabytes at times, whose end says why.
+fn shorten(text: &str) -> String {
+    const LAST: usize = 4;
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    match lines.split_first() {
+        Some((first, rest)) if rest.len() > LAST => {
+            format!("{first}\n  …\n  {}", rest[rest.len() - LAST..].join("\n  "))
         }
-        if let Some(netlink) = error.downcast_ref::<aya::sys::NetlinkError>() {
-            return netlink.raw_os_error();
-        }
-        next = error.source();
+        _ => text.to_owned(),
     }
-    None
-}
-
-/// The error and its causes in one line, each once.
-fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
+
+    #[test]
+    fn of_the_verifier_s_protocol_the_end_remains() {
+        let protocol: String = (0..10_000).map(|line| format!("{line}: r1 = r2\n")).collect();
+        let text = shorten(&format!("the syscall returned EACCES\n{protocol}R3 invalid access\n\n"));
+        assert!(text.starts_with("the syscall returned EACCES\n  …\n"), "{text}");
+        assert!(text.ends_with("R3 invalid access") && text.lines().count() == 6, "{text}");
+        assert_eq!(shorten("one\ntwo"), "one\ntwo");
+    }
 
     #[test]
     fn finds_the_error_number_through_a_chain() {

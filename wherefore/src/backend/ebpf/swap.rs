@@ -56,6 +56,15 @@ impl Counting {
         Ok(Self { tables, generation: 0, names, began: monotonic()?, first: true, ended: None })
     }
 
+    /// Lets the first interval begin now: loading and attaching are over.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn begin(&mut self) -> Result<(), Error> {
+        self.began = monotonic()?;
+        Ok(())
+    }
+
     /// Ends the interval and hands it over.
     ///
     /// # Errors

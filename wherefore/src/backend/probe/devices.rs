@@ -1,61 +1,14 @@
 //! Interfaces as rtnetlink lists them, and the programs attached to each.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt, io,
-};
+use std::{collections::BTreeMap, io};
 
-use aya::programs::{SchedClassifier, loaded_programs, tc::TcAttachType};
 use nix::sys::socket::SockProtocol;
 
-use super::netlink::{Ask, Socket, attribute, attributes, encode_attribute, text, u16_at, u32_at, u64_at};
+use super::{
+    chain::{self, Attached, Place, Way},
+    netlink::{Ask, Socket, attribute, attributes, encode_attribute, text, u16_at, u32_at, u64_at},
+};
 use crate::backend::Error;
-
-/// Where a program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// XDP in the driver.
-    XdpNative,
-    /// XDP after the driver, on packets the kernel copied.
-    XdpGeneric,
-    /// XDP in the device.
-    XdpOffloaded,
-    /// TCX at ingress (kernel 6.6).
-    TcxIngress,
-    /// TCX at egress.
-    TcxEgress,
-    /// A filter of the clsact queueing discipline at ingress.
-    ClsactIngress,
-    /// A filter of the clsact queueing discipline at egress.
-    ClsactEgress,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::XdpNative => "xdp",
-            Self::XdpGeneric => "xdp-generic",
-            Self::XdpOffloaded => "xdp-offload",
-            Self::TcxIngress => "tcx ingress",
-            Self::TcxEgress => "tcx egress",
-            Self::ClsactIngress => "clsact ingress",
-            Self::ClsactEgress => "clsact egress",
-        })
-    }
-}
-
-/// One program at one place of an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// Where.
-    pub place: Place,
-    /// The program's number, where the kernel tells.
-    pub id: Option<u32>,
-    /// Name of the program, or of the filter; empty where neither is known.
-    pub name: String,
-    /// Priority of a clsact filter: `pref` of tc(8).
-    pub priority: Option<u16>,
-}
 
 /// One interface with what is attached to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,8 +35,8 @@ pub struct Device {
 
 /// All interfaces of the calling thread's network namespace, by index.
 ///
-/// What is attached to TCX is only told to a process with `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`; without, the
-/// device says so in [`Device::unknown`].
+/// What is attached to TCX is only told to a process with `CAP_NET_ADMIN`, by number only without
+/// `CAP_SYS_ADMIN`; what is not told the device says in [`Device::unknown`].
 ///
 /// # Errors
 /// [`Error::System`] when the kernel does not list the interfaces at all.
@@ -98,19 +51,17 @@ pub fn devices() -> Result<Vec<Device>, Error> {
     let mut devices: Vec<Device> = links.iter().filter_map(|link| device(&link.body)).collect();
     devices.sort_by_key(|device| device.index);
 
-    let clsact = clsact(&route);
+    let clsact = chain::clsact(&route);
     let native = native_xdp().unwrap_or_default();
-    let names = program_names();
+    let names = chain::program_names();
     for device in &mut devices {
         device.native_xdp = native.get(&device.index).copied();
-        for attached in &mut device.attached {
-            attached.name = attached.id.and_then(|id| names.get(&id).cloned()).unwrap_or_default();
-        }
         add_tcx(device);
+        device.attached.iter_mut().for_each(|attached| attached.take_name(&names));
         match &clsact {
             Ok(having) if having.contains(&device.index) => {
                 device.clsact = true;
-                add_filters(device, &route);
+                add_filters(device);
             }
             Ok(_) => {}
             Err(error) => device.unknown.push(format!("clsact: {error}")),
@@ -163,118 +114,39 @@ fn xdp(nested: &[u8]) -> Vec<Attached> {
             _ => None,
         };
         if let (Some(place), Some(id)) = (place, u32_at(value, 0)) {
-            found.push(Attached { place, id: Some(id), name: String::new(), priority: None });
+            found.push(Attached::program(place, id));
         }
     }
     found
 }
 
-/// Names of all programs by number; empty without `CAP_SYS_ADMIN`.
-fn program_names() -> BTreeMap<u32, String> {
-    loaded_programs()
-        .filter_map(Result::ok)
-        .map(|program| (program.id(), String::from_utf8_lossy(program.name()).into_owned()))
-        .collect()
-}
-
 fn add_tcx(device: &mut Device) {
-    let places = [(TcAttachType::Ingress, Place::TcxIngress), (TcAttachType::Egress, Place::TcxEgress)];
-    for (attach_type, place) in places {
-        match SchedClassifier::query_tcx(&device.name, attach_type) {
-            Ok((_, programs)) => {
+    for way in Way::ALL {
+        match chain::tcx(device.index, way) {
+            Ok(programs) => {
                 device.tcx = Some(true);
-                device.attached.extend(programs.iter().map(|program| Attached {
-                    place,
-                    id: Some(program.id()),
-                    name: String::from_utf8_lossy(program.name()).into_owned(),
-                    priority: None,
-                }));
+                device.attached.extend(programs);
             }
             // The kernel does not know what is asked for.
-            Err(error) if chain(&error).1 == Some(libc::EINVAL) => {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 device.tcx = Some(false);
                 return;
             }
             Err(error) => {
-                device.unknown.push(format!("{place}: {}", chain(&error).0));
+                device.unknown.push(format!("{}: {}", way.tcx(), error));
                 return;
             }
         }
     }
 }
 
-/// An error with what caused it (aya's own texts name only the call), and the system's number for it.
-fn chain(error: &(dyn std::error::Error + 'static)) -> (String, Option<i32>) {
-    let mut text = error.to_string();
-    let mut number = None;
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error).or(number);
-        source = error.source();
-    }
-    (text, number)
-}
-
-/// struct tcmsg of `linux/rtnetlink.h`: family and padding, index, handle, parent, info.
-const TCMSG: usize = 20;
-const TCA_KIND: u16 = 1;
-const TCA_OPTIONS: u16 = 2;
-
-fn tcmsg(index: u32, parent: u32) -> Vec<u8> {
-    let mut message = vec![0; 4];
-    for field in [index, 0, parent, 0] {
-        message.extend(field.to_ne_bytes());
-    }
-    message
-}
-
-/// Indexes of the interfaces with a clsact queueing discipline.
-fn clsact(route: &Socket) -> io::Result<BTreeSet<u32>> {
-    let disciplines = route.ask(libc::RTM_GETQDISC, Ask::All, &tcmsg(0, 0))?;
-    Ok(disciplines
-        .iter()
-        .filter(|message| {
-            let kind = message.body.get(TCMSG..).and_then(|attrs| attribute(attrs, TCA_KIND));
-            kind.is_some_and(|kind| text(kind) == "clsact")
-        })
-        .filter_map(|message| u32_at(&message.body, 4))
-        .collect())
-}
-
-fn add_filters(device: &mut Device, route: &Socket) {
-    // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS) and _EGRESS of linux/pkt_sched.h.
-    for (parent, place) in [(0xffff_fff2, Place::ClsactIngress), (0xffff_fff3, Place::ClsactEgress)] {
-        match route.ask(libc::RTM_GETTFILTER, Ask::All, &tcmsg(device.index, parent)) {
-            Ok(filters) => {
-                device.attached.extend(filters.iter().filter_map(|message| filter(&message.body, place)));
-            }
-            Err(error) => device.unknown.push(format!("{place}: {error}")),
+fn add_filters(device: &mut Device) {
+    for way in Way::ALL {
+        match chain::filters(device.index, way) {
+            Ok(filters) => device.attached.extend(filters),
+            Err(error) => device.unknown.push(format!("{}: {error}", way.clsact())),
         }
     }
-}
-
-/// One `RTM_NEWTFILTER`. The kernel also sends one without a handle per priority, which is no filter.
-fn filter(body: &[u8], place: Place) -> Option<Attached> {
-    const TCA_BPF_NAME: u16 = 7;
-    const TCA_BPF_ID: u16 = 11;
-    let handle = u32_at(body, 8)?;
-    let info = u32_at(body, 16)?;
-    let attrs = body.get(TCMSG..)?;
-    let options = attribute(attrs, TCA_OPTIONS)?;
-    if handle == 0 {
-        return None;
-    }
-    let kind = attribute(attrs, TCA_KIND).map(text).unwrap_or_default();
-    let (id, name) = if kind == "bpf" {
-        let id = attribute(options, TCA_BPF_ID).and_then(|value| u32_at(value, 0));
-        (id, attribute(options, TCA_BPF_NAME).map(text))
-    } else {
-        (None, None)
-    };
-    // The upper half is the priority, the lower one the protocol.
-    let priority = u16::try_from(info >> 16).ok();
-    Some(Attached { place, id, name: name.unwrap_or(kind), priority })
 }
 
 /// Whether each interface's driver runs XDP itself, from the kernel's `netdev` family (6.3 or newer).
@@ -334,26 +206,6 @@ mod tests {
         nested.extend(encode_attribute(6, &8u32.to_ne_bytes()));
         let found: Vec<_> = xdp(&nested).into_iter().map(|attached| (attached.place, attached.id)).collect();
         assert_eq!(found, [(Place::XdpNative, Some(7)), (Place::XdpGeneric, Some(8))]);
-    }
-
-    #[test]
-    fn a_filter_s_name_number_and_priority_are_read() {
-        let mut body = tcmsg(3, 0xffff_fff2);
-        body[8..12].copy_from_slice(&1u32.to_ne_bytes());
-        body[16..20].copy_from_slice(&(49_152u32 << 16 | 3).to_ne_bytes());
-        body.extend(encode_attribute(TCA_KIND, b"bpf\0"));
-        let mut options = encode_attribute(7, b"wherefore_in\0");
-        options.extend(encode_attribute(11, &42u32.to_ne_bytes()));
-        body.extend(encode_attribute(TCA_OPTIONS, &options));
-        let expected = Attached {
-            place: Place::ClsactIngress,
-            id: Some(42),
-            name: "wherefore_in".to_owned(),
-            priority: Some(49_152),
-        };
-        assert_eq!(filter(&body, Place::ClsactIngress), Some(expected));
-        body[8..12].fill(0);
-        assert_eq!(filter(&body, Place::ClsactIngress), None);
     }
 
     /// In a network namespace of its own, which ends with the thread.

@@ -1,8 +1,12 @@
 //! What the kernel offers, what this process may do, and what is attached already. Looks only; changes
 //! nothing.
 
+mod chain;
 mod devices;
+mod error;
 mod netlink;
+mod owner;
+mod tcx;
 
 use std::{
     ffi::{CStr, c_char},
@@ -12,7 +16,12 @@ use std::{
 
 use caps::{CapSet, Capability};
 
-pub use devices::{Attached, Device, Place, devices};
+pub use chain::{Attached, NAME_PREFIX, Place, Way, chain};
+pub(super) use chain::{chain_ids, filters, remove_clsact};
+pub use devices::{Device, devices};
+pub(super) use error::causes;
+pub use error::os_error;
+pub(super) use owner::Owner;
 
 /// What does not depend on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +65,10 @@ pub struct Capabilities {
 #[must_use]
 pub fn host() -> Host {
     Host {
-        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        kernel: release(),
         btf: fs::metadata("/sys/kernel/btf/vmlinux").is_ok(),
         bpf: create_map().map_err(|error| error.to_string()),
-        capabilities: capabilities(),
+        capabilities: Capabilities::of_this_process(),
         jit: number("/proc/sys/net/core/bpf_jit_enable"),
         unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
         memlock: memlock(),
@@ -72,15 +81,48 @@ fn number(path: &str) -> Option<u32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-fn capabilities() -> Capabilities {
-    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-    let sys_admin = has(Capability::CAP_SYS_ADMIN);
-    Capabilities {
-        bpf: sys_admin || has(Capability::CAP_BPF),
-        net_admin: has(Capability::CAP_NET_ADMIN),
-        perfmon: sys_admin || has(Capability::CAP_PERFMON),
-        net_raw: has(Capability::CAP_NET_RAW),
-        sys_admin,
+/// The kernel's release, as `uname -r`; empty where it cannot be read.
+#[must_use]
+pub fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// Major and minor number of a kernel release.
+#[must_use]
+pub fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Linux 5.8 split `CAP_BPF` and `CAP_PERFMON` off `CAP_SYS_ADMIN`, which still stands for both.
+#[must_use]
+pub fn before_cap_bpf(release: &str) -> bool {
+    version(release).is_some_and(|version| version < (5, 8))
+}
+
+impl Capabilities {
+    /// Those in effect.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+        let sys_admin = has(Capability::CAP_SYS_ADMIN);
+        Self {
+            bpf: sys_admin || has(Capability::CAP_BPF),
+            net_admin: has(Capability::CAP_NET_ADMIN),
+            perfmon: sys_admin || has(Capability::CAP_PERFMON),
+            net_raw: has(Capability::CAP_NET_RAW),
+            sys_admin,
+        }
+    }
+
+    /// What counting in a kernel of this release needs, and whether it is there.
+    #[must_use]
+    pub fn for_ebpf(self, release: &str) -> Vec<(&'static str, bool)> {
+        if before_cap_bpf(release) {
+            vec![("CAP_SYS_ADMIN", self.sys_admin), ("CAP_NET_ADMIN", self.net_admin)]
+        } else {
+            vec![("CAP_BPF", self.bpf), ("CAP_NET_ADMIN", self.net_admin), ("CAP_PERFMON", self.perfmon)]
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Check, Status};
 use crate::{
     backend::{
         interfaces::Chosen,
-        probe::{Device, Host, Place},
+        probe::{Attached, Device, Host, Place, version},
     },
     render::text::{bytes, clean},
 };
@@ -15,8 +15,6 @@ const OLDEST_KERNEL: (u32, u32) = (5, 10);
 const TCX_KERNEL: (u32, u32) = (6, 6);
 /// From this one on, maps are charged to the memory cgroup instead of the lock limit.
 const NO_MEMLOCK_KERNEL: (u32, u32) = (5, 11);
-/// `CAP_BPF` and `CAP_PERFMON` came with this one.
-const CAP_BPF_KERNEL: (u32, u32) = (5, 8);
 
 /// What the findings mean. `program` is the path of this binary, for the commands that mend. Pure.
 ///
@@ -71,12 +69,6 @@ pub fn checks(
     checks
 }
 
-/// Major and minor number of a kernel release.
-pub(super) fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 /// What eBPF needs.
 fn ebpf(host: &Host, program: &str) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -100,17 +92,7 @@ fn ebpf(host: &Host, program: &str) -> Vec<Check> {
              (Docker 23 or newer does so with CAP_BPF)",
         ),
     });
-    let capabilities = host.capabilities;
-    let old = kernel.is_some_and(|version| version < CAP_BPF_KERNEL);
-    let needed: &[(&str, bool)] = if old {
-        &[("CAP_SYS_ADMIN", capabilities.sys_admin), ("CAP_NET_ADMIN", capabilities.net_admin)]
-    } else {
-        &[
-            ("CAP_BPF", capabilities.bpf),
-            ("CAP_NET_ADMIN", capabilities.net_admin),
-            ("CAP_PERFMON", capabilities.perfmon),
-        ]
-    };
+    let needed = host.capabilities.for_ebpf(&host.kernel);
     let missing: Vec<&str> = needed.iter().filter(|(_, has)| !has).map(|(name, _)| *name).collect();
     checks.push(if missing.is_empty() {
         let all: Vec<&str> = needed.iter().map(|(name, _)| *name).collect();
@@ -210,22 +192,15 @@ fn device_checks(device: &Device, chosen: &Result<Chosen, String>) -> Vec<Check>
             None => what,
         };
         checks.push(match attached.place {
-            Place::ClsactIngress | Place::ClsactEgress if attached.name.starts_with("wherefore") => {
-                let side = if attached.place == Place::ClsactIngress { "ingress" } else { "egress" };
-                let fix = format!(
-                    "if no agent runs: tc filter del dev {} {side} pref {}",
-                    clean(&device.name),
-                    attached.priority.unwrap_or_default()
-                );
-                Check::warn(
-                    &name,
-                    format!("{what}: of an agent that runs, or left by one that was killed"),
-                    &fix,
-                )
+            _ if attached.leftover => Check::warn(
+                &name,
+                format!("{what}: left by an agent that was killed; the next start there removes it"),
+                &removal(device, attached),
+            ),
+            Place::ClsactIngress | Place::ClsactEgress if attached.is_ours() => {
+                Check::ok(&name, format!("{what}: of an agent that runs"))
             }
-            Place::XdpNative | Place::XdpGeneric | Place::XdpOffloaded
-                if watched && !attached.name.starts_with("wherefore") =>
-            {
+            Place::XdpNative | Place::XdpGeneric | Place::XdpOffloaded if watched && !attached.is_ours() => {
                 Check::new(
                     &name,
                     Status::Warn,
@@ -237,4 +212,15 @@ fn device_checks(device: &Device, chosen: &Result<Chosen, String>) -> Vec<Check>
         });
     }
     checks
+}
+
+/// The command that removes a clsact filter of ours, and nothing else.
+fn removal(device: &Device, filter: &Attached) -> String {
+    let side = if filter.place == Place::ClsactIngress { "ingress" } else { "egress" };
+    format!(
+        "tc filter del dev {} {side} pref {} handle {:#x} bpf",
+        clean(&device.name),
+        filter.priority.unwrap_or_default(),
+        filter.handle.unwrap_or_default()
+    )
 }

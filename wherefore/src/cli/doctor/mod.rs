@@ -142,10 +142,10 @@ fn table(checks: &[Check], color: bool, width: Option<usize>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{checks::version, *};
+    use super::*;
     use crate::backend::{
         interfaces::{Chosen, Interface, LinkKind},
-        probe::{Attached, Capabilities, Device, Host, Place},
+        probe::{Attached, Capabilities, Device, Host, Place, version},
     };
 
     fn healthy() -> Host {
@@ -231,21 +231,30 @@ mod tests {
 
     #[test]
     fn leftovers_and_foreign_xdp_are_told_with_what_to_do() {
-        let attached =
-            |place, name: &str, priority| Attached { place, id: Some(9), name: name.to_owned(), priority };
+        let attached = |place, name: &str, handle: Option<u32>, leftover| Attached {
+            place,
+            id: Some(9),
+            name: name.to_owned(),
+            priority: handle.map(|_| 3),
+            handle,
+            leftover,
+        };
         let device = Device {
             attached: vec![
-                attached(Place::ClsactEgress, "wherefore_out", Some(3)),
-                attached(Place::XdpNative, "firewall", None),
-                attached(Place::TcxIngress, "cil_from_netdev", None),
+                attached(Place::ClsactEgress, "wherefore_out", Some(0x1f), true),
+                attached(Place::ClsactEgress, "wherefore_out", Some(0x2f), false),
+                attached(Place::XdpNative, "firewall", None, false),
+                attached(Place::TcxIngress, "cil_from_netdev", None, false),
             ],
             ..eth0()
         };
         let checks = of(&healthy(), device);
         let found: Vec<_> = checks.iter().filter(|check| check.name == "interface eth0").collect();
-        assert_eq!(found.len(), 4);
-        assert_eq!(found[1].fix.as_deref(), Some("if no agent runs: tc filter del dev eth0 egress pref 3"));
-        assert_eq!((found[2].status, found[3].status), (Status::Warn, Status::Ok));
+        let statuses: Vec<_> = found.iter().map(|check| check.status).collect();
+        assert_eq!(statuses, [Status::Ok, Status::Warn, Status::Ok, Status::Warn, Status::Ok]);
+        let fix = "tc filter del dev eth0 egress pref 3 handle 0x1f bpf";
+        assert_eq!(found[1].fix.as_deref(), Some(fix));
+        assert!(found[2].found.ends_with("of an agent that runs"), "{found:?}");
         assert_eq!(exit_code(&checks), 0);
     }
 

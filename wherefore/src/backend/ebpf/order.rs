@@ -1,0 +1,183 @@
+//! Whether our programs still stand nearest to the wire.
+//!
+//! They attach first at ingress and last at egress, but whoever attaches later may ask for the same, and a
+//! clsact filter can be deleted under us. Nothing is counted wrong for that without a word.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::Target;
+use crate::backend::probe::{self, Attached, Way};
+
+/// Time between two looks: some 20 µs an interface and direction each.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// One of our programs at its place.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// The interface.
+    pub target: Target,
+    /// Which way.
+    pub way: Way,
+    /// The kernel's number of our program.
+    pub program: u32,
+}
+
+/// What was seen and said last.
+pub struct Order {
+    posts: Vec<Post>,
+    next: Option<Instant>,
+    seen: BTreeMap<usize, Vec<Option<u32>>>,
+    said: BTreeMap<usize, String>,
+}
+
+impl Order {
+    /// Nothing seen yet.
+    pub const fn new(posts: Vec<Post>) -> Self {
+        Self { posts, next: None, seen: BTreeMap::new(), said: BTreeMap::new() }
+    }
+
+    /// Looks, if it is time, and says each change once.
+    pub fn check(&mut self, now: Instant) {
+        if self.next.is_some_and(|next| now < next) {
+            return;
+        }
+        self.next = Some(now + PERIOD);
+        for (number, post) in self.posts.iter().enumerate() {
+            // An interface that is gone, or no right to ask: nothing to be said about an order.
+            let Ok(ids) = probe::chain_ids(post.target.index, post.way) else { continue };
+            if self.seen.get(&number) == Some(&ids) {
+                continue;
+            }
+            let text = match ids.as_slice() {
+                [Some(only)] if *only == post.program => String::new(),
+                _ => match probe::chain(post.target.index, post.way) {
+                    Ok(chain) => judge(post, &chain),
+                    Err(_) => continue,
+                },
+            };
+            self.seen.insert(number, ids);
+            let before = self.said.insert(number, text.clone()).unwrap_or_default();
+            if !text.is_empty() && text != before {
+                tracing::warn!("{}: {text}", post.target.name);
+            } else if text.is_empty() && !before.is_empty() {
+                tracing::info!(
+                    "{}: nothing stands between our program and the wire any more",
+                    post.target.name
+                );
+            }
+        }
+    }
+}
+
+/// What is wrong with a chain of programs, and what to do; empty where nothing is. Other agents of ours let
+/// every packet go on, so they may stand anywhere.
+fn judge(post: &Post, chain: &[Attached]) -> String {
+    let Some(place) = chain.iter().position(|attached| attached.id == Some(post.program)) else {
+        return format!(
+            "our program at {} was removed by somebody: nothing is counted there until a restart",
+            way(post.way)
+        );
+    };
+    let ours = chain[place].place;
+    // Names, and whether one of them is at the same kind of hook, so that attaching anew changes the order.
+    let others = |part: &[Attached]| {
+        let others: Vec<&Attached> = part.iter().filter(|attached| !attached.is_ours()).collect();
+        let movable = others.iter().any(|attached| attached.place == ours);
+        let mut names: Vec<String> = others.into_iter().map(name).collect();
+        // One filter may be several entries of one name.
+        names.dedup();
+        (names.join(", "), movable)
+    };
+    let (before, movable_before) = others(&chain[..place]);
+    let (behind, movable_behind) = others(&chain[place + 1..]);
+    match post.way {
+        Way::Ingress if !before.is_empty() => format!(
+            "{before} runs before our program at ingress: packets dropped, changed or passed with TC_ACT_OK \
+             there are not counted as they arrive; {}",
+            if movable_before { "a restart puts ours first" } else { "--hook tc counts before it" }
+        ),
+        Way::Egress if !before.is_empty() => format!(
+            "{before} runs before our program at egress: packets are not counted if it passes them with \
+             TC_ACT_OK, which ends the chain, instead of TC_ACT_UNSPEC"
+        ),
+        Way::Egress if !behind.is_empty() => format!(
+            "{behind} runs behind our program at egress: packets dropped there are counted as sent; {}",
+            if movable_behind { "a restart puts ours last" } else { "--hook clsact counts behind it" }
+        ),
+        _ => String::new(),
+    }
+}
+
+const fn way(way: Way) -> &'static str {
+    match way {
+        Way::Ingress => "ingress",
+        Way::Egress => "egress",
+    }
+}
+
+fn name(attached: &Attached) -> String {
+    match attached.id {
+        Some(id) if attached.name.is_empty() => format!("program {id}"),
+        Some(id) => format!("{:?} (program {id})", attached.name),
+        None => format!("{:?}", attached.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{ebpf::Start, probe::Place};
+
+    fn at(id: u32, name: &str) -> Attached {
+        Attached {
+            place: Place::TcxIngress,
+            id: Some(id),
+            name: name.into(),
+            priority: None,
+            handle: None,
+            leftover: false,
+        }
+    }
+
+    fn post(way: Way) -> Post {
+        Post { target: Target { name: "eth0".into(), index: 2, start: Start::Ethernet }, way, program: 7 }
+    }
+
+    #[test]
+    fn the_place_nearest_to_the_wire_needs_no_word() {
+        let ours = at(7, "wherefore_in");
+        let (other, agent) = (at(9, "cil_from_netdev"), at(8, "wherefore_in"));
+        let alone = std::slice::from_ref(&ours);
+        for way in Way::ALL {
+            assert_eq!(judge(&post(way), alone), "");
+            assert_eq!(judge(&post(way), &[agent.clone(), ours.clone(), agent.clone()]), "");
+        }
+        assert_eq!(judge(&post(Way::Ingress), &[ours, other]), "");
+    }
+
+    #[test]
+    fn whoever_stands_between_is_named() {
+        let (ours, other) = (at(7, "wherefore_in"), at(9, "firewall"));
+        let before = [other.clone(), ours.clone()];
+        let behind = [ours, other];
+        let text = judge(&post(Way::Ingress), &before);
+        assert!(text.starts_with("\"firewall\" (program 9) runs before"), "{text}");
+        assert!(text.ends_with("a restart puts ours first"), "{text}");
+        let text = judge(&post(Way::Egress), &behind);
+        assert!(text.starts_with("\"firewall\" (program 9) runs behind"), "{text}");
+        assert!(text.ends_with("a restart puts ours last"), "{text}");
+        let filter = Attached { place: Place::ClsactEgress, name: "flower".into(), id: None, ..at(0, "") };
+        let text = judge(&post(Way::Egress), &[behind[0].clone(), filter]);
+        assert!(
+            text.starts_with("\"flower\" runs") && text.ends_with("--hook clsact counts behind it"),
+            "{text}"
+        );
+        assert!(judge(&post(Way::Egress), &before).contains("ends the chain"));
+        for way in Way::ALL {
+            assert!(judge(&post(way), &before[..1]).contains("removed"));
+        }
+    }
+}

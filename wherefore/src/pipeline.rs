@@ -186,7 +186,7 @@ async fn stopped_again(signals: &mut mpsc::Receiver<Signal>) {
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Polls the backend on a thread of its own, so that neither a slow sink nor a slow terminal can delay a

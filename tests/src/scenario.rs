@@ -32,11 +32,6 @@ pub type Start<'a> = &'a (dyn Fn(&LiveSettings) -> Box<dyn Backend> + Sync);
 /// Port of the packets that say "that was all" (discard, RFC 863); no scenario uses it otherwise.
 const MARKER: u16 = 9;
 
-/// Most nanoseconds between the end of an interval and the start of the next. Not 0: the eBPF backend reads
-/// two clocks one after the other, the monotonic one for lengths and the wall clock for dates, and may be
-/// preempted between them.
-const SEAM: u64 = 100_000_000;
-
 /// Settings to watch the host's device with.
 #[must_use]
 pub fn settings() -> LiveSettings {
@@ -80,8 +75,7 @@ impl Collector {
         assert!(snapshot.start <= snapshot.end);
         assert_eq!(snapshot.complete, self.last.is_some(), "only the first interval is cut short");
         if let Some(last) = &self.last {
-            let apart = snapshot.start.0.abs_diff(last.end.0);
-            assert!(apart <= SEAM, "{apart} ns between {} and {}", last.end, snapshot.start);
+            assert_eq!(snapshot.start, last.end, "intervals join");
         }
         for flow in &snapshot.flows {
             assert!(snapshot.interfaces.contains_key(&flow.key.ifindex), "unnamed interface: {flow:?}");

@@ -10,9 +10,8 @@ use std::{
 
 use nix::sys::signal::Signal;
 use wherefore::backend::{
-    Backend, Choice, Hook, LiveSettings,
-    ebpf::{self, AttachedProgram, Start, Target},
-    live,
+    Backend, Choice, Hook, LiveSettings, live,
+    probe::{Way, chain},
 };
 use wherefore_common::Direction;
 use wherefore_tests::{
@@ -208,16 +207,13 @@ fn behind_router(lan: &Lan, end: &Netns) {
     });
 }
 
-/// What is attached to the host's device.
-fn attached(lan: &Lan) -> Vec<AttachedProgram> {
+/// Places and names of what is attached to the host's device, in order.
+fn places(lan: &Lan) -> Vec<(String, String)> {
     let (host, name) = lan.host();
-    let target = Target { name: name.into(), index: device::index(host, name), start: Start::Ethernet };
-    host.run(|| ebpf::attached_programs(&target))
-}
-
-/// Places and names of what is attached, in order.
-fn places(lan: &Lan) -> Vec<(&'static str, String)> {
-    attached(lan).into_iter().map(|program| (program.place, program.name)).collect()
+    let index = device::index(host, name);
+    let found = host.run(|| Way::ALL.map(|way| chain(index, way)));
+    let found = found.into_iter().flat_map(|way| way.unwrap_or_else(|error| panic!("{error}")));
+    found.map(|attached| (attached.place.to_string(), attached.name)).collect()
 }
 
 /// The agent at a hook, once it says what it watches.
@@ -242,14 +238,14 @@ fn nothing_stays_attached_after_a_kill_but_a_named_clsact_filter() {
         return;
     }
     let lan = Lan::new();
-    let ingress = |place| (place, "wherefore_in".to_owned());
-    let egress = |place| (place, "wherefore_out".to_owned());
+    let ingress = |place: &str| (place.to_owned(), "wherefore_in".to_owned());
+    let egress = |place: &str| (place.to_owned(), "wherefore_out".to_owned());
 
     let agent = watching(&lan, "tc");
     assert_eq!(places(&lan), [ingress("tcx ingress"), egress("tcx egress")]);
     agent.signal(Signal::SIGKILL);
     drop(agent);
-    wait_until("the links to go", PATIENCE, || attached(&lan).is_empty());
+    wait_until("the links to go", PATIENCE, || places(&lan).is_empty());
     assert!(doctor(&lan).iter().all(|line| !line.contains("wherefore_")), "{:?}", doctor(&lan));
 
     let agent = watching(&lan, "xdp");
@@ -257,7 +253,7 @@ fn nothing_stays_attached_after_a_kill_but_a_named_clsact_filter() {
     agent.signal(Signal::SIGKILL);
     drop(agent);
     wait_until("the XDP link to go", PATIENCE, || {
-        attached(&lan).is_empty() && doctor(&lan).iter().all(|line| !line.contains("wherefore_"))
+        places(&lan).is_empty() && doctor(&lan).iter().all(|line| !line.contains("wherefore_"))
     });
 
     let agent = watching(&lan, "clsact");
@@ -285,7 +281,7 @@ fn nothing_stays_attached_after_a_kill_but_a_named_clsact_filter() {
     agent.signal(Signal::SIGTERM);
     let ended = agent.wait(PATIENCE);
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    assert_eq!(attached(&lan), []);
+    assert_eq!(places(&lan), []);
     assert!(!lan.host.run(qdiscs).contains("clsact"), "{}", lan.host.run(qdiscs));
 }
 

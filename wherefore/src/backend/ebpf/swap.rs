@@ -26,21 +26,33 @@ pub struct Counting {
     tables: Tables,
     generation: u32,
     names: BTreeMap<u32, String>,
-    /// When the interval that counts now began, by `CLOCK_MONOTONIC`.
-    began: u64,
+    /// When the interval that counts now began.
+    began: Moment,
     /// No interval has ended yet.
     first: bool,
     /// An interval that ended but was not handed over, because of an error on the way.
     ended: Option<Ended>,
 }
 
+/// A point in time by both clocks: lengths are measured by the one, dates told by the other.
+#[derive(Clone, Copy)]
+struct Moment {
+    /// `CLOCK_MONOTONIC` in nanoseconds: the clock of the kernel programs.
+    monotonic: u64,
+    wall: Timestamp,
+}
+
+impl Moment {
+    fn now() -> Result<Self, Error> {
+        Ok(Self { monotonic: monotonic()?, wall: Timestamp::now() })
+    }
+}
+
 /// An interval that ended, with what its set gave so far.
 struct Ended {
     set: u32,
-    began: u64,
-    /// By both clocks.
-    end: u64,
-    end_time: Timestamp,
+    began: Moment,
+    end: Moment,
     quiet: bool,
     flows: Vec<(FlowKey, FlowCounters)>,
     unaccounted: BTreeMap<UnaccountedKey, Amount>,
@@ -53,7 +65,7 @@ impl Counting {
     /// [`Error::System`].
     pub fn new(mut tables: Tables, names: BTreeMap<u32, String>) -> Result<Self, Error> {
         tables.generation.set(0, 0, 0).map_err(|error| explain("choose a set of tables", &error))?;
-        Ok(Self { tables, generation: 0, names, began: monotonic()?, first: true, ended: None })
+        Ok(Self { tables, generation: 0, names, began: Moment::now()?, first: true, ended: None })
     }
 
     /// Lets the first interval begin now: loading and attaching are over.
@@ -61,7 +73,7 @@ impl Counting {
     /// # Errors
     /// [`Error::System`].
     pub fn begin(&mut self) -> Result<(), Error> {
-        self.began = monotonic()?;
+        self.began = Moment::now()?;
         Ok(())
     }
 
@@ -92,17 +104,9 @@ impl Counting {
             .set(0, next, 0)
             .map_err(|error| explain("change the set of tables", &error))?;
         let set = std::mem::replace(&mut self.generation, next);
-        let end = monotonic()?;
+        let end = Moment::now()?;
         let began = std::mem::replace(&mut self.began, end);
-        Ok(Ended {
-            set,
-            began,
-            end,
-            end_time: Timestamp::now(),
-            quiet: false,
-            flows: Vec::new(),
-            unaccounted: BTreeMap::new(),
-        })
+        Ok(Ended { set, began, end, quiet: false, flows: Vec::new(), unaccounted: BTreeMap::new() })
     }
 
     /// Waits until nobody uses the set any more, and empties it.
@@ -128,13 +132,15 @@ impl Counting {
     }
 
     fn snapshot(&self, ended: Ended, complete: bool) -> Snapshot {
-        let length = Duration::from_nanos(ended.end.saturating_sub(ended.began));
-        let end = ended.end_time;
-        let start = Timestamp(end.0.saturating_sub(ended.end.saturating_sub(ended.began)));
+        let Ended { began, end, .. } = ended;
+        let length = Duration::from_nanos(end.monotonic.saturating_sub(began.monotonic));
+        // Where the last interval ended, so that they join; a wall clock that was set back meanwhile must not
+        // end an interval before its start.
+        let start = began.wall.min(end.wall);
         // The coarse clock is up to a tick late, so a first packet can seem to come before its interval.
         let epoch = |nanoseconds: u64| {
-            let before_end = ended.end.saturating_sub(nanoseconds);
-            end.0.saturating_sub(before_end).max(start.0)
+            let before_end = end.monotonic.saturating_sub(nanoseconds);
+            end.wall.0.saturating_sub(before_end).max(start.0)
         };
         let flows = ended
             .flows
@@ -155,7 +161,7 @@ impl Counting {
         }
         Snapshot {
             start,
-            end,
+            end: end.wall,
             length,
             skipped: 0,
             complete,

@@ -128,7 +128,7 @@ fn without_capabilities_it_names_them_and_how_to_give_them() {
         let path = agent::binary();
         let path = fs::canonicalize(&path).unwrap_or(path);
         for needed in [
-            "missing CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN".to_owned(),
+            "missing CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON".to_owned(),
             format!("sudo setcap cap_bpf,cap_net_admin,cap_perfmon,cap_net_raw+ep {}\n", path.display()),
             format!("sudo {}\n", path.display()),
         ] {
@@ -140,7 +140,7 @@ fn without_capabilities_it_names_them_and_how_to_give_them() {
     let mut agent = Agent::start(Some(&lan.host), &mut command(&raw, &["run", "--interval", "100ms"]));
     let first = agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("watching"));
     assert!(first.contains("watching eth0 (libpcap) with pcap: eBPF unavailable: "), "{first}");
-    assert!(first.contains("missing CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN"), "{first}");
+    assert!(first.contains("missing CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON"), "{first}");
     agent.wait_for_intervals(2);
     agent.signal(Signal::SIGTERM);
     closing(&agent.wait(PATIENCE));

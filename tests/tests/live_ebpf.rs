@@ -182,7 +182,7 @@ fn behind_router(lan: &Lan, end: &Netns) {
     let (world, _) = lan.world();
     world.ip(&format!("link add route0 type veth peer name end0 netns {}", end.path()));
     for (netns, device, host) in [(world, "route0", 1), (end, "end0", 2)] {
-        netns.ip(&format!("link set {device} multicast off addrgenmode none"));
+        netns.ip(&format!("link set {device} arp off multicast off addrgenmode none"));
         netns.ip(&format!("address add 203.0.113.{host}/24 dev {device}"));
         netns.ip(&format!("address add 2001:db8:1::{host}/64 dev {device} nodad"));
         netns.ip(&format!("link set {device} up"));

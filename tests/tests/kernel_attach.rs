@@ -205,3 +205,32 @@ fn who_stands_between_our_program_and_the_wire_is_named_once() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("WARN va: \"u32\" runs behind our program at egress"), "{warnings:?}");
 }
+
+/// An interface that vanishes takes our programs with it. That is no quiet host: it is said, and when the last
+/// one is gone it is an error.
+#[test]
+fn a_vanished_interface_is_no_silence() {
+    if !can_load() {
+        return;
+    }
+    let netns = namespace();
+    netns.ip("link add extra0 type veth peer name extra1");
+    let mut backend =
+        netns.run(|| ebpf::start(&settings(Hook::Tc), &[target(NEAR), target("extra0")]).unwrap());
+    let send = || {
+        let socket = socket().unwrap();
+        (0..10).for_each(|_| assert_eq!(socket.send_to(&[0; 22], far(3000)).unwrap(), 22));
+    };
+    netns.ip("link delete extra0");
+    netns.run(send);
+    let snapshot = backend.poll().unwrap().unwrap();
+    assert_eq!(sums(&snapshot, Direction::Egress, 3000)[0], 10);
+    // The last packets of the last interface are handed over first. From another namespace, where its number
+    // may be another interface's or nobody's.
+    netns.run(send);
+    netns.ip(&format!("link delete {NEAR}"));
+    let snapshot = backend.poll().unwrap().unwrap();
+    assert_eq!(sums(&snapshot, Direction::Egress, 3000)[0], 10);
+    let error = backend.poll().unwrap_err().to_string();
+    assert!(error.contains("every watched interface is gone"), "{error}");
+}

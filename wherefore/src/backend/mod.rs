@@ -174,3 +174,11 @@ pub enum Error {
         reason: String,
     },
 }
+
+/// The error of a live backend whose interfaces are all gone: to count nothing without a word is worse.
+fn all_gone() -> Error {
+    Error::System {
+        action: "counting".into(),
+        reason: "every watched interface is gone; start again when they are back".into(),
+    }
+}

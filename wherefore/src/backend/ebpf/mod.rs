@@ -5,6 +5,7 @@ mod batch;
 pub mod load;
 mod order;
 pub mod permission;
+mod presence;
 mod swap;
 
 use std::{collections::BTreeMap, time::Instant};
@@ -19,6 +20,7 @@ use self::{
     attach::Attached,
     load::{Loaded, Tables},
     order::Order,
+    presence::Presence,
     swap::Counting,
 };
 use super::{
@@ -34,6 +36,7 @@ pub struct EbpfBackend {
     attached: Vec<Attached>,
     counting: Counting,
     order: Order,
+    presence: Presence,
     log: Option<EbpfLogger<KernelLog>>,
     _ebpf: Ebpf,
     _owner: Owner,
@@ -61,13 +64,14 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
     }
     counting.begin()?;
     let order = Order::new(attach::posts(&ebpf, targets, settings.hook));
+    let presence = Presence::new(targets);
     let watched: Vec<_> = targets
         .iter()
         .zip(&attached)
         .map(|(target, attached)| Watched { name: target.name.clone(), hook: attached.hook.clone() })
         .collect();
     let description = Description { backend: "ebpf", why: why(settings.hook, &watched), watched };
-    Ok(EbpfBackend { description, attached, counting, order, log, _ebpf: ebpf, _owner: owner })
+    Ok(EbpfBackend { description, attached, counting, order, presence, log, _ebpf: ebpf, _owner: owner })
 }
 
 fn names(targets: &[Target]) -> BTreeMap<u32, String> {
@@ -110,12 +114,20 @@ impl Backend for EbpfBackend {
         true
     }
 
+    /// # Errors
+    /// [`Error::System`], also when every interface vanished and all that was counted before is handed over.
     fn poll(&mut self) -> Result<Option<Snapshot>, Error> {
         if let Some(log) = &mut self.log {
             log.flush();
         }
         self.order.check(Instant::now());
-        self.counting.poll().map(Some)
+        // Looked at before the tables are read: what was counted until an interface went is in them then.
+        let watching = self.presence.check();
+        let snapshot = self.counting.poll()?;
+        if !watching && snapshot.flows.is_empty() && snapshot.unaccounted.is_empty() {
+            return Err(super::all_gone());
+        }
+        Ok(Some(snapshot))
     }
 }
 

@@ -170,10 +170,7 @@ impl Backend for PcapBackend {
             (table.counter.take(), std::mem::take(&mut table.late), start)
         };
         if !watching && counted.flows.is_empty() && counted.unaccounted.is_empty() {
-            return Err(Error::System {
-                action: "capturing".into(),
-                reason: "every watched interface is gone; start again when they are back".into(),
-            });
+            return Err(super::all_gone());
         }
         self.since += length;
         self.polls += 1;

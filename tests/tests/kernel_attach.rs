@@ -149,6 +149,28 @@ fn a_clsact_qdisc_and_filter_of_somebody_else_stay() {
     });
 }
 
+/// Filters of one priority must be of one kind and protocol, so ours cannot join what stands at either end.
+#[test]
+fn filters_at_the_first_and_last_priority_leave_room_for_ours() {
+    if !can_load() {
+        return;
+    }
+    namespace().run(|| {
+        let _ = tc("qdisc add dev va clsact");
+        for way in ["ingress", "egress"] {
+            for priority in [1, 2, 65_534, 65_535] {
+                let _ = tc(&format!("filter add dev va {way} prio {priority} protocol ip u32 match u32 0 0"));
+            }
+        }
+        let backend = ebpf::start(&settings(Hook::Clsact), &[target(NEAR)]).unwrap();
+        assert!(tc("filter show dev va ingress").contains("pref 3 bpf"));
+        assert!(tc("filter show dev va egress").contains("pref 65533 bpf"));
+        drop(backend);
+        assert!(!tc("filter show dev va ingress").contains("bpf"));
+        assert!(!tc("filter show dev va egress").contains("bpf"));
+    });
+}
+
 #[test]
 fn a_killed_run_leaves_no_tcx_and_no_xdp_program() {
     if !can_load() {

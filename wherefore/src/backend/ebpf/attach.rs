@@ -193,22 +193,30 @@ fn clsact(ebpf: &mut Ebpf, target: &Target, way: Way, owner: &Owner) -> Result<S
     link.map_err(|error| explain(&action, &error))
 }
 
-/// Before every other filter; beside them where they leave no room.
+/// Before every other filter; where one is at the very first priority, as near behind it as there is room: of one
+/// priority all filters must be of one kind and protocol.
 fn first_priority(filters: &[Found]) -> u16 {
-    filters
-        .iter()
-        .filter_map(|filter| filter.priority)
-        .min()
-        .map_or(DEFAULT_PRIORITY, |first| first.saturating_sub(1).max(1))
+    let taken = priorities(filters);
+    match taken.first() {
+        None => DEFAULT_PRIORITY,
+        Some(first @ 2..) => first - 1,
+        Some(_) => (1..=u16::MAX).find(|priority| !taken.contains(priority)).unwrap_or(1),
+    }
 }
 
-/// Behind every other filter.
+/// Behind every other filter, or as near before the last one as there is room.
 fn last_priority(filters: &[Found]) -> u16 {
-    filters
-        .iter()
-        .filter_map(|filter| filter.priority)
-        .max()
-        .map_or(DEFAULT_PRIORITY, |last| last.saturating_add(1))
+    let taken = priorities(filters);
+    match taken.last() {
+        None => DEFAULT_PRIORITY,
+        Some(last) => last.checked_add(1).unwrap_or_else(|| {
+            (1..=u16::MAX).rev().find(|priority| !taken.contains(priority)).unwrap_or(u16::MAX)
+        }),
+    }
+}
+
+fn priorities(filters: &[Found]) -> BTreeSet<u16> {
+    filters.iter().filter_map(|filter| filter.priority).collect()
 }
 
 /// What the kernel itself gives the first filter that names none.
@@ -289,8 +297,8 @@ pub fn leftovers(index: u32) -> io::Result<Vec<(Way, Found)>> {
     Ok(found)
 }
 
-/// Removes the filters that killed agents left behind, and the qdisc if that leaves it empty: nobody
-/// but them can have made it.
+/// Removes the filters that killed agents left behind, and the qdisc if that leaves it empty: as a rule they made
+/// it, and whoever else did has nothing in it.
 fn remove_leftovers(target: &Target) -> Result<(), Error> {
     let action = format!("remove what a killed run left on {}", target.name);
     let found = leftovers(target.index).map_err(|error| explain(&action, &error))?;
@@ -333,8 +341,8 @@ mod tests {
     fn takes_the_place_nearest_to_the_wire() {
         assert_eq!(first_priority(&[]), DEFAULT_PRIORITY);
         assert_eq!(first_priority(&[at(7), at(3)]), 2);
-        assert_eq!(first_priority(&[at(1)]), 1);
+        assert_eq!(first_priority(&[at(1), at(2), at(7)]), 3);
         assert_eq!(last_priority(&[at(7), at(3)]), 8);
-        assert_eq!(last_priority(&[at(u16::MAX)]), u16::MAX);
+        assert_eq!(last_priority(&[at(9), at(u16::MAX)]), u16::MAX - 1);
     }
 }

@@ -171,6 +171,31 @@ fn filters_at_the_first_and_last_priority_leave_room_for_ours() {
     });
 }
 
+/// The older ingress qdisc takes clsact's place and has no egress: a filter meant for egress would stand at
+/// ingress and count a second time what arrives.
+#[test]
+fn an_ingress_qdisc_is_not_taken_for_clsact() {
+    if !can_load() {
+        return;
+    }
+    namespace().run(|| {
+        let _ = tc("qdisc add dev va ingress");
+        let _ = tc("filter add dev va ingress prio 7 protocol all u32 match u32 0 0");
+        let index = target(NEAR).index;
+        let places =
+            |way| probe::chain(index, way).unwrap().iter().map(|found| found.place).collect::<Vec<_>>();
+        assert!(places(Way::Ingress).contains(&Place::ClsactIngress));
+        assert_eq!(places(Way::Egress), []);
+        let refused = ebpf::start(&settings(Hook::Clsact), &[target(NEAR)]).err().unwrap().to_string();
+        assert!(refused.contains("ingress qdisc") && refused.contains("tc qdisc del"), "{refused}");
+        assert!(!tc("filter show dev va ingress").contains("bpf"));
+        // Where there is TCX nobody needs clsact.
+        let backend = ebpf::start(&settings(Hook::Tc), &[target(NEAR)]);
+        assert_eq!(backend.unwrap().description().watched[0].hook, "tcx");
+        assert!(tc("filter show dev va ingress").contains("u32"));
+    });
+}
+
 #[test]
 fn a_killed_run_leaves_no_tcx_and_no_xdp_program() {
     if !can_load() {

@@ -260,13 +260,20 @@ struct Clsact {
 
 impl Clsact {
     fn ensure(target: &Target) -> Result<Self, Error> {
+        let action = format!("add a clsact qdisc to {}", target.name);
         let created = match qdisc_add_clsact(&target.name) {
             Ok(()) => true,
             Err(error) if os_error(&error) == Some(libc::EEXIST) => false,
-            Err(error) => {
-                return Err(explain(&format!("add a clsact qdisc to {}", target.name), &error));
-            }
+            Err(error) => return Err(explain(&action, &error)),
         };
+        if !created && !probe::has_clsact(target.index).map_err(|error| explain(&action, &error))? {
+            let reason = format!(
+                "an ingress qdisc is in its place, which cannot count what leaves; tc qdisc del dev {} ingress \
+                 removes it with its filters, and --backend pcap works beside it",
+                target.name
+            );
+            return Err(Error::System { action, reason });
+        }
         Ok(Self { index: target.index, created })
     }
 }

@@ -200,7 +200,18 @@ pub(in crate::backend) fn filters(index: u32, way: Way) -> io::Result<Vec<Attach
     };
     let route = Socket::open(SockProtocol::NetlinkRoute)?;
     let filters = route.ask(libc::RTM_GETTFILTER, Ask::All, &tcmsg(index, 0, parent))?;
-    Ok(filters.iter().filter_map(|message| filter(&message.body, way.clsact())).collect())
+    let mut found: Vec<_> =
+        filters.iter().filter_map(|message| filter(&message.body, way.clsact())).collect();
+    // An ingress qdisc in clsact's place answers for egress too, with its filters at ingress.
+    if way == Way::Egress && !found.is_empty() && !clsact(&route)?.contains(&index) {
+        found.clear();
+    }
+    Ok(found)
+}
+
+/// Whether the interface has a clsact qdisc: false also for the older ingress qdisc in its place.
+pub(in crate::backend) fn has_clsact(index: u32) -> io::Result<bool> {
+    Ok(clsact(&Socket::open(SockProtocol::NetlinkRoute)?)?.contains(&index))
 }
 
 /// Removes the interface's clsact qdisc with every filter in it.

@@ -17,7 +17,7 @@ use std::{
 use caps::{CapSet, Capability};
 
 pub use chain::{Attached, NAME_PREFIX, Place, Way, chain};
-pub(super) use chain::{chain_ids, filters, remove_clsact};
+pub(super) use chain::{chain_ids, filters, has_clsact, remove_clsact};
 pub(super) use devices::Links;
 pub use devices::{Device, devices};
 pub(super) use error::causes;

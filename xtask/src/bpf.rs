@@ -19,6 +19,7 @@ use self::{
     stamp::{Stamp, sha256, source_hash},
     toolchain::Toolchain,
 };
+use crate::setup::{self, succeed};
 
 const TARGET: &str = "bpfel-unknown-none";
 const PACKAGE: &str = "wherefore-ebpf";
@@ -40,7 +41,7 @@ pub fn run(check: bool) -> Result<()> {
     let stamp = Stamp {
         rustc: toolchain.rustc_version,
         llvm: toolchain.llvm_version,
-        bpf_linker: toolchain::LINKER_VERSION.into(),
+        bpf_linker: toolchain.linker_version,
         aya_ebpf: stamp::locked_version(&root, "aya-ebpf")?,
         object: sha256(&bytes),
         sources: source_hash(&root)?,
@@ -92,13 +93,13 @@ fn build(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
     for other in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS"] {
         cargo.env_remove(other);
     }
-    toolchain::succeed(&mut cargo)?;
+    succeed(&mut cargo)?;
     let linked = target.join(TARGET).join("release").join(PACKAGE);
     let stripped = target.join("wherefore.bpf.o");
     // DWARF is seven eighths of the file and of no use in the kernel; BTF stays.
-    let mut strip = Command::new(toolchain.llvm_tool("llvm-strip"));
+    let mut strip = Command::new(&toolchain.strip);
     strip.arg("--strip-debug").arg("-o").arg(&stripped).arg(&linked);
-    toolchain::succeed(&mut strip)?;
+    succeed(&mut strip)?;
     Ok(stripped)
 }
 
@@ -146,14 +147,16 @@ fn compare(root: &Path, built: &Path, now: &Stamp) -> Result<()> {
         bail!("the same tools make other bytes of the same sources; see {}", built.display());
     }
     println!("other tools make other bytes, so the kernel tests decide:\n{}", differences.join("\n"));
-    let mut tests = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    setup::ensure(&setup::ALL, true)?;
+    // The tests start the agent too.
+    crate::cargo(&["build", "--locked", "--workspace", "--exclude", PACKAGE])?;
+    let mut tests = Command::new(setup::cargo());
     tests
         .current_dir(root)
-        .args(["test", "--locked", "--package", "wherefore-tests", "--test", "kernel_parse"])
-        .args(["--test", "kernel_count", "--test", "kernel_cost"])
+        .args(["test", "--locked", "--workspace", "--exclude", PACKAGE, "--test", "kernel_*"])
         .env(OBJECT_VARIABLE, built)
         .env("WHEREFORE_REQUIRE_BPF", "1");
-    toolchain::succeed(&mut tests)
+    succeed(&mut tests)
 }
 
 #[cfg(test)]

@@ -63,12 +63,19 @@ fn run(install: bool, args: &[String]) -> anyhow::Result<ExitCode> {
     } else {
         eprintln!("wherefore needs privileges to see packets; starting it as: sudo {}", binary.display());
         let mut sudo = Command::new("sudo");
+        // sudo drops the environment, and with it where alerts go.
+        if std::env::var_os(SLACK_URL).is_some() {
+            sudo.arg(format!("--preserve-env={SLACK_URL}"));
+        }
         sudo.arg(&binary);
         sudo
     };
     command.args(args);
     setup::become_command(command).with_context(|| format!("cannot start {}", binary.display()))
 }
+
+/// The one setting that wherefore reads from the environment.
+const SLACK_URL: &str = "WHEREFORE_SLACK_URL";
 
 /// Reading a capture file, listing interfaces or asking for help needs no privilege; watching traffic does.
 fn needs_privilege(args: &[String]) -> bool {

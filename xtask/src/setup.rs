@@ -23,10 +23,14 @@ pub struct Need {
 /// libpcap with its headers: linked by the capture backends.
 pub const LIBPCAP: Need = Need { what: "libpcap's headers", package: "libpcap-dev", present: libpcap };
 /// The tests build their networks with `ip`.
-pub const IPROUTE: Need = Need { what: "the command ip", package: "iproute2", present: || on_path("ip") };
+const IPROUTE: Need = Need { what: "the command ip", package: "iproute2", present: || on_path("ip") };
+
+/// The tests of HTTPS make their certificates with it.
+const OPENSSL: Need =
+    Need { what: "the command openssl", package: "openssl", present: || on_path("openssl") };
 
 /// Everything that building and testing need.
-pub const ALL: [Need; 2] = [LIBPCAP, IPROUTE];
+pub const ALL: [Need; 3] = [LIBPCAP, IPROUTE, OPENSSL];
 
 /// Makes sure of `needs`: installs what is missing, or says what it is.
 pub fn ensure(needs: &[Need], install: bool) -> anyhow::Result<()> {
@@ -50,20 +54,30 @@ pub fn ensure(needs: &[Need], install: bool) -> anyhow::Result<()> {
 }
 
 /// Installs Debian packages as root, or through sudo; says what it does.
-pub fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
+fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
+    apt_get(&["update"])?;
+    apt_get(&[&["install", "-y", "--no-install-recommends"], packages].concat())
+}
+
+/// Runs apt-get as root, or through sudo; says so.
+pub fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
     if !on_path("apt-get") {
         bail!("there is no apt-get on this machine");
     }
-    for arguments in [vec!["update"], [&["install", "-y", "--no-install-recommends"], packages].concat()] {
-        let mut command = if is_root() { Command::new("apt-get") } else { Command::new("sudo") };
-        if !is_root() {
-            command.arg("apt-get");
-        }
-        command.args(&arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
-        eprintln!("installing: {}apt-get {}", if is_root() { "" } else { "sudo " }, arguments.join(" "));
-        succeed(&mut command)?;
+    let mut command = if is_root() { Command::new("apt-get") } else { Command::new("sudo") };
+    if !is_root() {
+        command.arg("apt-get");
     }
-    Ok(())
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+    eprintln!("installing: {}apt-get {}", if is_root() { "" } else { "sudo " }, arguments.join(" "));
+    succeed(&mut command)
+}
+
+/// Whether apt knows a package that it could install, by its lists as they are.
+pub fn apt_offers(package: &str) -> bool {
+    let mut command = Command::new("apt-cache");
+    command.args(["show", "--no-all-versions", package]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Whether a C program against libpcap compiles and links.
@@ -104,13 +118,29 @@ pub fn cargo() -> PathBuf {
     env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }
 
-/// Runs `command` to its end; an error names it.
+/// Runs `command` to its end, with its output shown; an error names it.
 pub fn succeed(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    let status = command.status().with_context(|| format!("cannot run {}", line(command)))?;
     if !status.success() {
-        bail!("{command:?} ended with {status}");
+        bail!("{} ended with {status}", line(command));
     }
     Ok(())
+}
+
+/// What `command` prints; an error names it.
+pub fn output(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {}", line(command)))?;
+    if !output.status.success() {
+        bail!("{} ended with {}", line(command), output.status);
+    }
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("{} wrote something else than text", line(command)))
+}
+
+/// A command as one types it, without its environment.
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// Becomes `command`, so that signals and the terminal reach it directly; returns only on failure.

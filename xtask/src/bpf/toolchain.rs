@@ -10,8 +10,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// The newest that builds with Debian's LLVM 22.
-pub const LINKER_VERSION: &str = "0.13.0";
+use crate::setup::{self, on_path, output, succeed};
+
+/// The bpf-linker that is built where it is missing: the newest that builds with Debian's LLVM 22.
+const LINKER_VERSION: &str = "0.13.0";
+/// The LLVMs it builds with.
+const LINKER_LLVMS: std::ops::RangeInclusive<u32> = 21..=23;
 
 /// Debian's packages with a compiler, its sources and its LLVM.
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev"];
@@ -28,37 +32,43 @@ pub struct Toolchain {
     pub rustc_version: String,
     /// The compiler's LLVM, as in `rustc -vV`.
     pub llvm_version: String,
-    llvm_prefix: PathBuf,
+    /// Version of bpf-linker.
+    pub linker_version: String,
+    /// Removes debugging information.
+    pub strip: PathBuf,
     linker_folder: PathBuf,
 }
 
 impl Toolchain {
-    /// Finds the toolchain, and installs what can be installed: first Debian's packages, with apt-get as
-    /// root or through sudo, then bpf-linker into the cache folder. Says so each time.
+    /// Finds the toolchain, and installs what can be installed: a compiler by apt-get or rustup, LLVM by
+    /// apt-get (as root or through sudo), bpf-linker into the cache folder. Says so each time.
     ///
     /// # Errors
     /// What is missing and how to get it.
     pub fn find() -> Result<Self> {
-        let (rustc, cargo) = match compiler() {
+        let compiler = match Compiler::find() {
             Some(found) => found,
             None => {
-                apt_get(&DEBIAN_PACKAGES)?;
-                compiler().context("no Rust compiler with the sources of core even after installing one")?
+                install_compiler()?;
+                Compiler::find()
+                    .context("no Rust compiler with the sources of core even after installing one")?
             }
         };
-        let verbose = output(Command::new(&rustc).arg("-vV"))?;
-        let line = |key: &str| verbose.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
-        let llvm_version = line("LLVM version: ").context("rustc does not name its LLVM")?;
-        let rustc_version = verbose.lines().next().unwrap_or_default().to_owned();
-        let major = llvm_version.split('.').next().unwrap_or_default().to_owned();
-        let sysroot = output(Command::new(&rustc).args(["--print", "sysroot"]))?;
-        let sources = sources(Path::new(sysroot.trim()));
-        let llvm_prefix = PathBuf::from(format!("/usr/lib/llvm-{major}"));
-        if !llvm_prefix.join("bin/llvm-config").exists() {
-            apt_get(&[&format!("llvm-{major}-dev")])?;
-        }
-        let linker_folder = linker(&llvm_prefix, &major)?;
-        Ok(Self { rustc, cargo, sources, rustc_version, llvm_version, llvm_prefix, linker_folder })
+        let Compiler { rustc, cargo, sysroot, version, llvm_version, llvm } = compiler;
+        let llvm_prefix = PathBuf::from(format!("/usr/lib/llvm-{llvm}"));
+        let (linker_folder, linker_version) = linker(&llvm_prefix, llvm)?;
+        let strip = strip(&llvm_prefix, &sysroot)?;
+        let sources = sources(&sysroot);
+        Ok(Self {
+            rustc,
+            cargo,
+            sources,
+            rustc_version: version,
+            llvm_version,
+            linker_version,
+            strip,
+            linker_folder,
+        })
     }
 
     /// PATH with bpf-linker in front: rustc looks for it there.
@@ -70,10 +80,54 @@ impl Toolchain {
         let folders = std::iter::once(self.linker_folder.clone()).chain(env::split_paths(&old));
         env::join_paths(folders).context("a folder's name does not fit PATH")
     }
+}
 
-    /// A tool of the same LLVM.
-    pub fn llvm_tool(&self, name: &str) -> PathBuf {
-        self.llvm_prefix.join("bin").join(name)
+/// A compiler that has the sources of `core`.
+struct Compiler {
+    rustc: PathBuf,
+    cargo: PathBuf,
+    sysroot: PathBuf,
+    version: String,
+    llvm_version: String,
+    /// Its LLVM's major number.
+    llvm: u32,
+}
+
+impl Compiler {
+    /// Debian's, else a nightly of rustup.
+    fn find() -> Option<Self> {
+        let nightly = |tool: &str| {
+            output(Command::new("rustup").args(["which", "--toolchain", "nightly", tool]))
+                .ok()
+                .map(|path| PathBuf::from(path.trim()))
+        };
+        let debian = || Some((PathBuf::from("/usr/bin/rustc"), PathBuf::from("/usr/bin/cargo")));
+        debian()
+            .and_then(Self::usable)
+            .or_else(|| nightly("rustc").zip(nightly("cargo")).and_then(Self::usable))
+    }
+
+    /// `None` without the sources of `core`, or with an LLVM that no linker here fits: Debian's plain `rustc` of
+    /// bookworm and trixie, for one.
+    fn usable((rustc, cargo): (PathBuf, PathBuf)) -> Option<Self> {
+        if !cargo.exists() {
+            return None;
+        }
+        let about = output(Command::new(&rustc).arg("-vV")).ok()?;
+        let llvm_version = about.lines().find_map(|line| line.strip_prefix("LLVM version: "))?.to_owned();
+        let llvm = llvm_version.split('.').next()?.parse().ok()?;
+        let sysroot = output(Command::new(&rustc).args(["--print", "sysroot"])).ok()?;
+        let sysroot = PathBuf::from(sysroot.trim());
+        let version = about.lines().next()?.to_owned();
+        let fits = LINKER_LLVMS.contains(&llvm) || llvm > *LINKER_LLVMS.end() && on_path(LINKER);
+        (fits && sources(&sysroot).join("library/core").is_dir()).then_some(Self {
+            rustc,
+            cargo,
+            sysroot,
+            version,
+            llvm_version,
+            llvm,
+        })
     }
 }
 
@@ -83,78 +137,95 @@ fn sources(sysroot: &Path) -> PathBuf {
     path.canonicalize().unwrap_or(path)
 }
 
-/// A compiler that has them: Debian's, else a nightly of rustup.
-fn compiler() -> Option<(PathBuf, PathBuf)> {
-    let nightly = |tool: &str| {
-        output(Command::new("rustup").args(["which", "--toolchain", "nightly", tool]))
-            .ok()
-            .map(|path| PathBuf::from(path.trim()))
-    };
-    let debian = Some((PathBuf::from("/usr/bin/rustc"), PathBuf::from("/usr/bin/cargo")));
-    [debian, nightly("rustc").zip(nightly("cargo"))].into_iter().flatten().find(|(rustc, cargo)| {
-        cargo.exists()
-            && output(Command::new(rustc).args(["--print", "sysroot"]))
-                .is_ok_and(|sysroot| sources(Path::new(sysroot.trim())).join("library/core").is_dir())
-    })
+/// Installs Debian's compiler where apt has it, else a nightly where there is rustup.
+fn install_compiler() -> Result<()> {
+    if on_path("apt-get") {
+        setup::apt_get(&["update"])?;
+        if DEBIAN_PACKAGES.iter().all(|package| setup::apt_offers(package)) {
+            return setup::apt_get(
+                &[&["install", "-y", "--no-install-recommends"], &DEBIAN_PACKAGES[..]].concat(),
+            );
+        }
+    }
+    if on_path("rustup") {
+        let arguments = "toolchain install nightly --profile minimal --component rust-src,llvm-tools";
+        eprintln!("installing: rustup {arguments}");
+        return succeed(Command::new("rustup").args(arguments.split(' ')));
+    }
+    bail!(
+        "needs a Rust compiler with the sources of core: on Debian the packages {}, elsewhere `rustup toolchain \
+         install nightly --component rust-src,llvm-tools`",
+        DEBIAN_PACKAGES.join(" ")
+    )
 }
 
-/// The folder of a bpf-linker built on LLVM `major`; builds it where there is none yet.
-fn linker(llvm_prefix: &Path, major: &str) -> Result<PathBuf> {
+const LINKER: &str = "bpf-linker";
+
+/// The folder and version of a bpf-linker for LLVM `llvm`: built on it, where its headers are, else the one on
+/// PATH, which whoever put it there answers for, as it does not tell its LLVM; else built after installing LLVM.
+fn linker(llvm_prefix: &Path, llvm: u32) -> Result<(PathBuf, String)> {
+    let headers = || llvm_prefix.join("bin/llvm-config").exists();
+    if LINKER_LLVMS.contains(&llvm) && headers() {
+        return build_linker(llvm_prefix, llvm);
+    }
+    if let Some(folder) = env::split_paths(&env::var_os("PATH").unwrap_or_default())
+        .find(|folder| folder.join(LINKER).is_file())
+    {
+        let version = output(Command::new(folder.join(LINKER)).arg("--version"))?;
+        let version = version.trim().trim_start_matches(LINKER).trim();
+        println!("using the bpf-linker {version} on PATH: it must be one for LLVM {llvm}");
+        return Ok((folder, version.to_owned()));
+    }
+    let package = format!("llvm-{llvm}-dev");
+    if on_path("apt-get") {
+        setup::apt_get(&["update"])?;
+        if setup::apt_offers(&package) {
+            setup::apt_get(&["install", "-y", "--no-install-recommends", &package])?;
+        }
+    }
+    ensure!(
+        headers(),
+        "needs a bpf-linker for LLVM {llvm}: one on PATH (github.com/aya-rs/bpf-linker has builds), or LLVM's \
+         headers in {} to build it with ({package}, which apt.llvm.org has for Debian and Ubuntu)",
+        llvm_prefix.display()
+    );
+    build_linker(llvm_prefix, llvm)
+}
+
+/// Builds bpf-linker into the cache folder, if that was not done before.
+fn build_linker(llvm_prefix: &Path, llvm: u32) -> Result<(PathBuf, String)> {
     let cache = match env::var_os("XDG_CACHE_HOME") {
         Some(cache) => PathBuf::from(cache),
         None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
             .join(".cache"),
     };
     // LLVM 22 is Debian's, the usual case; others get a folder of their own.
-    let suffix = if major == "22" { String::new() } else { format!("-llvm-{major}") };
+    let suffix = if llvm == 22 { String::new() } else { format!("-llvm-{llvm}") };
     let folder = cache.join("wherefore").join(format!("bpf-linker-{LINKER_VERSION}{suffix}"));
-    let binary = folder.join("bin/bpf-linker");
+    let binary = folder.join("bin").join(LINKER);
     if !binary.exists() {
-        println!("building bpf-linker {LINKER_VERSION} on LLVM {major} into {}", folder.display());
+        println!("building bpf-linker {LINKER_VERSION} on LLVM {llvm} into {}", folder.display());
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut cargo = Command::new(setup::cargo());
         cargo
-            .args(["install", "bpf-linker", "--locked", "--version", LINKER_VERSION])
-            .args(["--no-default-features", "--features", &format!("llvm-{major}"), "--root"])
+            .args(["install", LINKER, "--locked", "--version", LINKER_VERSION])
+            .args(["--no-default-features", "--features", &format!("llvm-{llvm}"), "--root"])
             .arg(&folder)
             .env("LLVM_PREFIX", llvm_prefix);
         succeed(&mut cargo)?;
     }
     ensure!(binary.exists(), "{} is missing", binary.display());
-    Ok(folder.join("bin"))
+    Ok((folder.join("bin"), LINKER_VERSION.to_owned()))
 }
 
-/// Installs Debian packages.
-fn apt_get(packages: &[&str]) -> Result<()> {
-    if !Path::new("/usr/bin/apt-get").exists() {
-        bail!(
-            "needs a Rust compiler with the sources of core and its LLVM's headers: on Debian the packages \
-             {}, elsewhere `rustup toolchain install nightly --component rust-src` and that LLVM",
-            packages.join(" ")
-        );
-    }
-    let root = output(Command::new("id").arg("-u"))?.trim() == "0";
-    println!("installing {} with apt-get{}", packages.join(" "), if root { "" } else { " through sudo" });
-    let mut command = Command::new(if root { "apt-get" } else { "sudo" });
-    if !root {
-        command.arg("apt-get");
-    }
-    command.args(["install", "--yes", "--no-install-recommends"]).args(packages);
-    succeed(&mut command)
-}
-
-/// Runs a command with our output.
-///
-/// # Errors
-/// That it could not be started, or failed.
-pub fn succeed(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(status.success(), "{} failed: {status}", command.get_program().to_string_lossy());
-    Ok(())
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(output.status.success(), "{command:?} failed: {}", output.status);
-    String::from_utf8(output.stdout).with_context(|| format!("{command:?} wrote something else than text"))
+/// `llvm-strip` of the same LLVM, of the compiler's `llvm-tools`, or on PATH.
+fn strip(llvm_prefix: &Path, sysroot: &Path) -> Result<PathBuf> {
+    const STRIP: &str = "llvm-strip";
+    let hosts = fs::read_dir(sysroot.join("lib/rustlib")).into_iter().flatten().flatten();
+    std::iter::once(llvm_prefix.join("bin"))
+        .chain(hosts.map(|host| host.path().join("bin")))
+        .chain(env::split_paths(&env::var_os("PATH").unwrap_or_default()))
+        .map(|folder| folder.join(STRIP))
+        .find(|path| path.is_file())
+        .context("no llvm-strip: rustup component add --toolchain nightly llvm-tools, or the package llvm")
 }

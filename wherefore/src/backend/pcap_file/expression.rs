@@ -42,8 +42,8 @@ impl Expression {
     }
 
     /// Whether a packet matches. All do of a link type that neither libpcap nor [`link`] knows anything about:
-    /// they are counted as such, and other link types of the same run are not given up for it. `foreign`: the file is in the byte order that is not this machine's, which
-    /// matters to the address family of BSD loopback.
+    /// they are counted as such, and other link types of the same run are not given up for it. `foreign`: the
+    /// file is in the byte order that is not this machine's, which matters to the address family of BSD loopback.
     ///
     /// # Errors
     /// [`Error::Expression`] where libpcap does not take the expression for this link type.

@@ -236,6 +236,18 @@ fn what_cannot_be_opened_is_named() {
 }
 
 #[test]
+fn a_file_s_name_cannot_command_the_terminal() {
+    let folder = TempDir::new().expect("folder");
+    let missing = folder.path().join("a\x1b[2J\u{9b}2J\nb.pcap");
+    let broken = write(&folder, "c\x1b]0;x\x07.pcap", &[0; 100]);
+    let opened = pcap_file::open(&settings(std::slice::from_ref(&missing), None)).err().expect("refused");
+    let (_, faults) = read(&settings(&[broken], None));
+    for text in [opened.to_string(), faults[0].to_string()] {
+        assert!(!text.contains(char::is_control) && text.contains("\\u{1b}"), "{text:?}");
+    }
+}
+
+#[test]
 fn a_broken_file_does_not_keep_the_others_from_being_counted() {
     let folder = TempDir::new().expect("folder");
     let whole = pcap(&[(100, 1), (120, 2)]);

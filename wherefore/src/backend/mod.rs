@@ -9,7 +9,11 @@ pub mod pcap_file;
 pub mod pcap_live;
 pub mod probe;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::snapshot::Snapshot;
 
@@ -132,7 +136,7 @@ pub enum Error {
     #[error("{0}")]
     Permission(String),
     /// An input file cannot be opened.
-    #[error("cannot open {}: {source}", path.display())]
+    #[error("cannot open {}: {source}", shown(path))]
     NoInput {
         /// Which.
         path: PathBuf,
@@ -140,7 +144,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A capture file is broken; what came before is counted.
-    #[error("{}: {reason} at byte {offset}", path.display())]
+    #[error("{}: {reason} at byte {offset}", shown(path))]
     BrokenFile {
         /// Which.
         path: PathBuf,
@@ -181,4 +185,13 @@ fn all_gone() -> Error {
         action: "counting".into(),
         reason: "every watched interface is gone; start again when they are back".into(),
     }
+}
+
+/// A path for a message. A wildcard takes what others named, and a name may hold a terminal's control sequences.
+fn shown(path: &Path) -> String {
+    let mut text = String::new();
+    for c in path.to_string_lossy().chars() {
+        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+    }
+    text
 }

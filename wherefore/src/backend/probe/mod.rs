@@ -1,5 +1,5 @@
-//! What the kernel offers, what this process may do, and what is attached already. Looks only; changes
-//! nothing.
+//! What the kernel offers, what this process may do, and what is attached already. Looks only, but for the removal
+//! of a clsact qdisc, which is here for the netlink it needs.
 
 mod chain;
 mod devices;

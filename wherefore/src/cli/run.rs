@@ -33,8 +33,8 @@ use crate::{
     units::format_duration,
 };
 
-/// Alerts kept for the live table.
-const ALERTS_SHOWN: usize = 50;
+/// Alerts kept to be said again when the live table is gone.
+const ALERTS_KEPT: usize = 50;
 
 /// How a person or a program follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,13 +107,14 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
         let outcome =
             pipeline::run(stages, backend, sinks, &mut signals, |event| viewer.observe(&event)).await;
         let unwritten = viewer.unwritten;
+        let alerts = std::mem::take(&mut viewer.alerts);
         drop(viewer);
         let hung_up = terminal && !std::io::stdout().is_terminal();
         let code = if hung_up {
             // There is nobody to read the last words.
             code(&outcome, config.fail_on_alert)
         } else {
-            close(&outcome, follow, config.fail_on_alert)?
+            close(&outcome, follow, &alerts, config.fail_on_alert)?
         };
         Ok(if unwritten { exit::FAILURE } else { code })
     });
@@ -135,9 +136,22 @@ pub fn start(source: &Source) -> Result<Box<dyn Backend>, backend::Error> {
     }
 }
 
-/// Says how it ended, and tells the exit code.
-fn close(outcome: &Outcome, follow: Follow, fail_on_alert: bool) -> Result<u8, Failure> {
-    let mut text = render::closing(&outcome.totals, outcome.length, outcome.alerts);
+/// Says how it ended, and tells the exit code. `alerts`: those that went with the live table's screen.
+fn close(
+    outcome: &Outcome,
+    follow: Follow,
+    alerts: &VecDeque<String>,
+    fail_on_alert: bool,
+) -> Result<u8, Failure> {
+    let mut text = String::new();
+    let earlier = outcome.alerts.saturating_sub(alerts.len() as u64);
+    if !alerts.is_empty() && earlier > 0 {
+        let _ = writeln!(text, "… {earlier} earlier");
+    }
+    for alert in alerts {
+        let _ = writeln!(text, "{alert}");
+    }
+    text += &render::closing(&outcome.totals, outcome.length, outcome.alerts);
     let series::Counters { turned_away, replaced, .. } = outcome.series;
     if turned_away + replaced > 0 {
         let _ = writeln!(text, "series (--max-series): {turned_away} times turned away, {replaced} replaced");
@@ -179,8 +193,8 @@ struct Viewer {
     live: bool,
     screen: Option<LiveScreen>,
     last_lines: LastLines,
+    /// The newest alerts, a line each; with the live table only.
     alerts: VecDeque<String>,
-    last: Snapshot,
     alerts_so_far: u64,
     records: Lines,
     /// An alert or a header could not be written to standard output.
@@ -209,7 +223,6 @@ impl Viewer {
             screen,
             last_lines,
             alerts: VecDeque::new(),
-            last: Snapshot::default(),
             alerts_so_far: 0,
             records,
             unwritten: false,
@@ -217,7 +230,7 @@ impl Viewer {
         if follow == Follow::Records(Format::Csv) {
             viewer.record(&render::alerts::csv_header());
         }
-        viewer.draw();
+        viewer.draw(&Snapshot::default());
         Ok(viewer)
     }
 
@@ -229,13 +242,12 @@ impl Viewer {
                     self.tell(alert);
                 }
                 match self.follow {
-                    Follow::Table => self.last = (*snapshot).clone(),
+                    Follow::Table => self.draw(snapshot),
                     Follow::Lines if self.live => tracing::info!("{}", render::interval_line(snapshot)),
                     Follow::Lines | Follow::Records(_) => {
                         tracing::debug!("{}", render::interval_line(snapshot));
                     }
                 }
-                self.draw();
             }
             Event::Failed(fault) => tracing::error!("{fault}"),
             Event::Draining(waiting) => {
@@ -265,10 +277,11 @@ impl Viewer {
             Follow::Lines | Follow::Table => tracing::warn!(target: ALERT, "{}", alert.to_text()),
         }
         if self.follow == Follow::Table {
-            if self.alerts.len() == ALERTS_SHOWN {
+            if self.alerts.len() == ALERTS_KEPT {
                 self.alerts.pop_front();
             }
             self.alerts.push_back(alert.to_line());
+            self.last_lines.add(alert.to_line());
         }
     }
 
@@ -280,13 +293,12 @@ impl Viewer {
         }
     }
 
-    fn draw(&mut self) {
+    fn draw(&mut self, snapshot: &Snapshot) {
         let Some(screen) = &mut self.screen else { return };
         let (width, height) = LiveScreen::size();
-        let mut recent: Vec<String> = self.alerts.iter().cloned().collect();
-        recent.extend(self.last_lines.get());
+        let recent = self.last_lines.get();
         let text = render::live_table(
-            &self.last,
+            snapshot,
             &LiveView {
                 description: &self.description,
                 interval: self.interval,

@@ -3,6 +3,7 @@
 
 use std::{
     sync::mpsc as std_mpsc,
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -141,7 +142,8 @@ pub async fn run(
     let mut outcome = Outcome::default();
     // What a file holds is not this agent's doing.
     let own = backend.is_live().then(|| sinks.own_traffic());
-    let (mut snapshots, stop) = pump(backend, stages.interval);
+    let live = backend.is_live();
+    let Pump { mut snapshots, stop, thread } = Pump::start(backend, stages.interval);
     let mut stopping = false;
     let mut at_once = false;
     loop {
@@ -173,6 +175,10 @@ pub async fn run(
                     stopping = true;
                     // Fails only when the thread has ended by itself, and then recv() says so next.
                     let _ = stop.send(());
+                    if !live {
+                        // The thread may read a pipe in which nothing comes; what it has handed over is judged.
+                        snapshots.close();
+                    }
                 }
                 Some(_) | None => {
                     at_once = true;
@@ -180,6 +186,13 @@ pub async fn run(
                 }
             },
         }
+    }
+    if !at_once
+        && (live || !stopping)
+        && let Err(fault) = thread.join().map_err(|_| crashed())
+    {
+        observe(Event::Failed(&fault));
+        outcome.faults.push(fault);
     }
     outcome.totals = stages.totals;
     outcome.length = stages.start.map(|start| stages.end.since(start)).unwrap_or_default();
@@ -209,47 +222,99 @@ async fn stopped_again(signals: &mut mpsc::Receiver<Signal>) {
     std::future::pending::<()>().await;
 }
 
+/// A panic, whose message is on standard error, must not look like a good end.
+fn crashed() -> backend::Error {
+    backend::Error::System {
+        action: "counting".to_owned(),
+        reason: "stopped by a fault of this program; what was counted before holds. Please report the message above"
+            .to_owned(),
+    }
+}
+
 /// Polls the backend on a thread of its own, so that neither a slow sink nor a slow terminal can delay a
-/// poll, nor a poll (16 ms of grace period) the async runtime. Sending to, or dropping, the returned
-/// sender ends it with a last snapshot.
+/// poll, nor a poll (16 ms of grace period) the async runtime.
+struct Pump {
+    /// Ends once the backend is dropped, and so detached.
+    snapshots: mpsc::Receiver<Result<Snapshot, backend::Error>>,
+    /// Sending to it, or dropping it, ends a live backend with a last snapshot.
+    stop: std_mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Pump {
+    fn start(mut backend: Box<dyn Backend>, interval: Duration) -> Self {
+        let (to, snapshots) = mpsc::channel(SNAPSHOTS_WAITING);
+        let (stop, stopped) = std_mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            pump(backend.as_mut(), interval, &to, &stopped);
+            // In this order: whoever sees the end of the snapshots may end the process.
+            drop(backend);
+            drop(to);
+        });
+        Self { snapshots, stop, thread }
+    }
+}
+
 fn pump(
-    mut backend: Box<dyn Backend>,
+    backend: &mut dyn Backend,
     interval: Duration,
-) -> (mpsc::Receiver<Result<Snapshot, backend::Error>>, std_mpsc::Sender<()>) {
-    let (tx, rx) = mpsc::channel(SNAPSHOTS_WAITING);
-    let (stop, stopped) = std_mpsc::channel();
-    std::thread::spawn(move || {
-        let mut due = Instant::now() + interval;
-        loop {
-            let wait = if backend.is_live() {
-                due.saturating_duration_since(Instant::now())
-            } else {
-                Duration::ZERO
-            };
-            let last = !matches!(stopped.recv_timeout(wait), Err(std_mpsc::RecvTimeoutError::Timeout));
-            if last && !backend.is_live() {
-                return;
-            }
-            while due <= Instant::now() {
-                due += interval;
-            }
-            if backend.is_live() && !last && tx.capacity() == 0 {
-                continue;
-            }
-            let polled = backend.poll();
-            let over = matches!(polled, Ok(None)) || (polled.is_err() && backend.is_live());
-            let item = match polled {
-                Ok(None) => return,
-                Ok(Some(mut snapshot)) => {
-                    snapshot.complete &= !last;
-                    Ok(snapshot)
-                }
-                Err(fault) => Err(fault),
-            };
-            if tx.blocking_send(item).is_err() || over || last {
-                return;
-            }
+    to: &mpsc::Sender<Result<Snapshot, backend::Error>>,
+    stopped: &std_mpsc::Receiver<()>,
+) {
+    let mut due = Instant::now() + interval;
+    loop {
+        let wait =
+            if backend.is_live() { due.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+        let last = !matches!(stopped.recv_timeout(wait), Err(std_mpsc::RecvTimeoutError::Timeout));
+        if last && !backend.is_live() {
+            return;
         }
-    });
-    (rx, stop)
+        due = next_due(due, Instant::now(), interval);
+        if backend.is_live() && !last && to.capacity() == 0 {
+            continue;
+        }
+        let polled = backend.poll();
+        let over = matches!(polled, Ok(None)) || (polled.is_err() && backend.is_live());
+        let item = match polled {
+            Ok(None) => return,
+            Ok(Some(mut snapshot)) => {
+                snapshot.complete &= !last;
+                Ok(snapshot)
+            }
+            Err(fault) => Err(fault),
+        };
+        if to.blocking_send(item).is_err() || over || last {
+            return;
+        }
+    }
+}
+
+/// The time after `due` at the even pace that is at least half an interval from `now`. Volumes are normalised by
+/// the measured length: an interval of a tenth after a poll that came late would tell a tenfold rate of a single
+/// packet.
+fn next_due(mut due: Instant, now: Instant, interval: Duration) -> Instant {
+    while due < now + interval / 2 {
+        due += interval;
+    }
+    due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_poll_makes_a_longer_interval_and_never_a_short_one() {
+        let interval = Duration::from_secs(10);
+        let start = Instant::now();
+        let next = |due: u64, now: u64| {
+            let at = |seconds| start + Duration::from_secs(seconds);
+            next_due(at(due), at(now), interval).duration_since(start).as_secs()
+        };
+        assert_eq!(next(10, 10), 20);
+        assert_eq!(next(10, 14), 20);
+        assert_eq!(next(10, 19), 30);
+        assert_eq!(next(10, 95), 100);
+        assert_eq!(next(10, 96), 110);
+    }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     fmt::Write as _,
     fs,
-    io::{IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     sync::Mutex,
 };
 
@@ -89,7 +89,9 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
         let sinks = Sinks::start(&config.log, config.slack.as_ref())?.with_text_log(text_log);
         // Nothing was attached so far, and everything has been checked.
         listen(&signal, terminal)?;
-        let backend = start(&config.source)?;
+        let Some(backend) = opened(&config.source, &mut signals).await? else {
+            return close(&Outcome::default(), follow, &VecDeque::new(), config.fail_on_alert);
+        };
         let description = backend.description().clone();
         match &config.source {
             Source::Live { chosen_by, .. } => {
@@ -121,6 +123,31 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
     // A name look-up that hangs must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// As [`start`]; `None` if a signal ended it before. Files are opened on a thread of their own: of a pipe the
+/// beginning may never come.
+async fn opened(
+    source: &Source,
+    signals: &mut mpsc::Receiver<Signal>,
+) -> Result<Option<Box<dyn Backend>>, Failure> {
+    if matches!(source, Source::Live { .. }) {
+        return Ok(Some(start(source)?));
+    }
+    let source = source.clone();
+    let mut opening = tokio::task::spawn_blocking(move || start(&source));
+    loop {
+        tokio::select! {
+            opened = &mut opening => {
+                let opened = opened.map_err(io::Error::other).map_err(Failure::io("cannot open the files"))?;
+                return Ok(Some(opened?));
+            }
+            // There is nothing in a log file yet that reopening could split.
+            signal = signals.recv() => if signal != Some(Signal::Reopen) {
+                return Ok(None);
+            }
+        }
+    }
 }
 
 /// Opens what `source` names.

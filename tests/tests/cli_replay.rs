@@ -306,6 +306,33 @@ fn a_fault_comes_after_what_was_before_it() {
     }
 }
 
+/// A webhook exported for the agent that watches must not get a capture's alerts.
+#[test]
+fn an_exported_webhook_is_not_told_of_a_capture() {
+    let folder = Folder::new();
+    let file = folder.file("incident.pcap", &pcap_of(&incident()));
+    let server = HttpServer::start(Answer::code(200));
+    let mut replay = command(&["replay", &file, "--format", "json"]);
+    replay.env("WHEREFORE_SLACK_URL", server.url("hook"));
+    let said = finish(replay, &[]);
+    assert_eq!((said.code, said.out.lines().count()), (0, 1), "{said:?}");
+    assert!(!said.err.contains("Slack"), "{said:?}");
+    assert_eq!(server.requests().len(), 0);
+}
+
+/// Alerts are what it is for: no level keeps them out of `wherefore.log`.
+#[test]
+fn the_quietest_log_holds_alerts() {
+    let folder = Folder::new();
+    let file = folder.file("incident.pcap", &pcap_of(&incident()));
+    let logs = folder.path("logs");
+    let said = replay(&file, &format!("-qq -l {}", logs.display()));
+    assert_eq!(said.code, 0, "{said:?}");
+    let log = text(&logs.join("wherefore.log"));
+    assert_eq!(log.matches("192.0.2.1 sent 1 MB to 198.51.100.9").count(), 1, "{log}");
+    assert!(!log.contains("INFO"), "{log}");
+}
+
 /// A pipe in which nothing comes: before the capture begins, and in the middle of it. What came is told.
 #[test]
 fn a_signal_ends_a_replay_whose_input_stalls() {
@@ -359,7 +386,7 @@ fn a_hanging_slack_server_does_not_hold_up_judging() {
     let file = folder.file("a.pcap", &pcap_of(&packets));
     let server = HttpServer::start(Answer::Hang);
     let mut slack = Command::new(binary());
-    slack.args(["replay", &file, "--format", "json"]).env("WHEREFORE_SLACK_URL", server.url("hook"));
+    slack.args(["replay", &file, "--format", "json", "--slack-url", &server.url("hook")]);
     let agent = Agent::start(None, &mut slack);
     let requests = server.wait_for(1, PATIENCE);
     assert!(String::from_utf8_lossy(&requests[0].body).contains("192.0.2.1"), "{requests:?}");

@@ -9,9 +9,10 @@ use std::{
 };
 
 use tokio::{signal::unix, sync::mpsc};
+use tracing::Metadata;
 use tracing_subscriber::{
     Layer as _,
-    filter::{FilterExt as _, LevelFilter, filter_fn},
+    filter::{FilterExt as _, FilterFn, LevelFilter, filter_fn},
     fmt,
     layer::SubscriberExt as _,
 };
@@ -20,11 +21,12 @@ use super::{
     Parsed,
     args::CommonArgs,
     failure::Failure,
+    say,
     screen::{LastLines, Lines, LiveScreen},
 };
 use crate::{
     backend::{self, Backend, Description},
-    config::{Config, Source, exit},
+    config::{Config, ConfigError, Source, exit},
     pipeline::{self, Event, Outcome, Signal, Stages},
     render::{self, Format, LiveView},
     series,
@@ -48,7 +50,8 @@ enum Follow {
     Records(Format),
 }
 
-/// The target of log events that hold an alert which is shown elsewhere: they are for `wherefore.log` only.
+/// The target of log events that hold an alert. They are logged at any level. Where alerts are shown elsewhere, they
+/// are for `wherefore.log` only.
 const ALERT: &str = "wherefore::alert";
 
 /// Runs the pipeline to its end; the exit code.
@@ -76,9 +79,12 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
     for note in parsed.warnings.iter().chain(&config.notes) {
         tracing::warn!("{note}");
     }
-    if let Some(dir) = &config.archive_dir {
-        fs::create_dir_all(dir)
-            .map_err(Failure::io(format!("cannot create --archive-dir {}", dir.display())))?;
+    if let Some(path) = &config.archive_dir {
+        fs::create_dir_all(path).map_err(|error| ConfigError::File {
+            flag: "--archive-dir",
+            path: path.clone(),
+            reason: format!("it cannot be made: {error}"),
+        })?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -189,14 +195,14 @@ fn close(
         text = format!("{}\n{sinks}\n", text.trim_end());
     }
     if matches!(follow, Follow::Records(format) if format != Format::Table) {
-        eprint!("{text}");
+        say(&text);
     } else {
         render::print(&text).map_err(Failure::io("cannot write to standard output"))?;
     }
     if follow == Follow::Table {
         // The log lines went with the live table's screen.
         for fault in &outcome.faults {
-            eprintln!("error: {fault}");
+            say(&format!("error: {fault}\n"));
         }
     }
     Ok(code(outcome, fail_on_alert))
@@ -281,12 +287,10 @@ impl Viewer {
                 // The terminal is given back first: this is the last thing to read there.
                 self.screen = None;
                 let alerts = if *waiting == 1 { "alert waits" } else { "alerts wait" };
-                // Not eprintln!, which panics when the terminal is gone.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "{waiting} {alerts} to be delivered; waiting up to {} s more (Ctrl-C again: end at once)",
+                say(&format!(
+                    "{waiting} {alerts} to be delivered; waiting up to {} s more (Ctrl-C again: end at once)\n",
                     pipeline::DELIVERY_DEADLINE.as_secs()
-                );
+                ));
             }
         }
     }
@@ -353,7 +357,8 @@ fn start_logging(
     signal: &mpsc::Sender<Signal>,
 ) {
     let level = LevelFilter::from_level(common.level().tracing());
-    let layer = || fmt::layer().with_target(false).with_ansi(false);
+    // What cannot be written is lost: told on standard error it would end the program, should that be gone, too.
+    let layer = || fmt::layer().with_target(false).with_ansi(false).log_internal_errors(false);
     let but_alerts = |level: LevelFilter| filter_fn(|event| event.target() != ALERT).and(level);
     let screen = match follow {
         // The live table says itself what is watched, and has a place of its own for alerts.
@@ -362,16 +367,28 @@ fn start_logging(
             .with_filter(but_alerts(level.min(LevelFilter::WARN)))
             .boxed(),
         Follow::Lines => {
-            layer().with_ansi(color).with_writer(Mutex::new(Lines(signal.clone()))).with_filter(level).boxed()
+            let writer = Mutex::new(Lines(signal.clone()));
+            layer().with_ansi(color).with_writer(writer).with_filter(and_alerts(level)).boxed()
         }
         Follow::Records(_) => {
             layer().with_ansi(color).with_writer(std::io::stderr).with_filter(but_alerts(level)).boxed()
         }
     };
-    let file = text_log
-        .map(|log| fmt::layer().with_target(false).with_ansi(false).with_writer(log).with_filter(level));
+    let file = text_log.map(|log| {
+        fmt::layer()
+            .with_target(false)
+            .with_ansi(false)
+            .log_internal_errors(false)
+            .with_writer(log)
+            .with_filter(and_alerts(level))
+    });
     // Fails only when a logger is set already: in a test that runs a command twice.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(screen).with(file));
+}
+
+/// Everything from `level` on, and alerts.
+fn and_alerts(level: LevelFilter) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+    filter_fn(move |event| event.target() == ALERT || *event.level() <= level)
 }
 
 /// Passes a daemon's signals on to the pipeline. SIGHUP also comes when the terminal hangs up, if standard

@@ -8,6 +8,7 @@ pub mod failure;
 pub mod flows;
 pub mod interfaces;
 pub mod legacy;
+mod logging;
 mod old_filter;
 pub mod run;
 pub mod screen;

@@ -5,22 +5,14 @@ use std::{
     fmt::Write as _,
     fs,
     io::{self, IsTerminal as _, Write as _},
-    sync::Mutex,
 };
 
 use tokio::{signal::unix, sync::mpsc};
-use tracing::Metadata;
-use tracing_subscriber::{
-    Layer as _,
-    filter::{FilterExt as _, FilterFn, LevelFilter, filter_fn},
-    fmt,
-    layer::SubscriberExt as _,
-};
 
 use super::{
     Parsed,
-    args::CommonArgs,
     failure::Failure,
+    logging::{self, ALERT},
     say,
     screen::{LastLines, Lines, LiveScreen},
 };
@@ -40,7 +32,7 @@ const ALERTS_KEPT: usize = 50;
 
 /// How a person or a program follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Follow {
+pub(super) enum Follow {
     /// A live table on the terminal.
     Table,
     /// Log lines on standard output.
@@ -49,10 +41,6 @@ enum Follow {
     /// capture gives the same output; as JSON lines or CSV of a live host, too.
     Records(Format),
 }
-
-/// The target of log events that hold an alert. They are logged at any level. Where alerts are shown elsewhere, they
-/// are for `wherefore.log` only.
-const ALERT: &str = "wherefore::alert";
 
 /// Runs the pipeline to its end; the exit code.
 ///
@@ -75,7 +63,7 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
     let text_log = TextLog::open(&config.log)?;
     let last_lines = LastLines::default();
     let (signal, mut signals) = mpsc::channel(8);
-    start_logging(common, follow, color, text_log.clone(), &last_lines, &signal);
+    logging::start(common, follow, color, text_log.clone(), &last_lines, &signal);
     for note in parsed.warnings.iter().chain(&config.notes) {
         tracing::warn!("{note}");
     }
@@ -345,50 +333,6 @@ impl Viewer {
             self.records.reader_gone();
         }
     }
-}
-
-/// Logs to where nothing else is shown, and to `wherefore.log` always.
-fn start_logging(
-    common: &CommonArgs,
-    follow: Follow,
-    color: bool,
-    text_log: Option<TextLog>,
-    last_lines: &LastLines,
-    signal: &mpsc::Sender<Signal>,
-) {
-    let level = LevelFilter::from_level(common.level().tracing());
-    // What cannot be written is lost: told on standard error it would end the program, should that be gone, too.
-    let layer = || fmt::layer().with_target(false).with_ansi(false).log_internal_errors(false);
-    let but_alerts = |level: LevelFilter| filter_fn(|event| event.target() != ALERT).and(level);
-    let screen = match follow {
-        // The live table says itself what is watched, and has a place of its own for alerts.
-        Follow::Table => layer()
-            .with_writer(Mutex::new(last_lines.clone()))
-            .with_filter(but_alerts(level.min(LevelFilter::WARN)))
-            .boxed(),
-        Follow::Lines => {
-            let writer = Mutex::new(Lines(signal.clone()));
-            layer().with_ansi(color).with_writer(writer).with_filter(and_alerts(level)).boxed()
-        }
-        Follow::Records(_) => {
-            layer().with_ansi(color).with_writer(std::io::stderr).with_filter(but_alerts(level)).boxed()
-        }
-    };
-    let file = text_log.map(|log| {
-        fmt::layer()
-            .with_target(false)
-            .with_ansi(false)
-            .log_internal_errors(false)
-            .with_writer(log)
-            .with_filter(and_alerts(level))
-    });
-    // Fails only when a logger is set already: in a test that runs a command twice.
-    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(screen).with(file));
-}
-
-/// Everything from `level` on, and alerts.
-fn and_alerts(level: LevelFilter) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
-    filter_fn(move |event| event.target() == ALERT || *event.level() <= level)
 }
 
 /// Passes a daemon's signals on to the pipeline. SIGHUP also comes when the terminal hangs up, if standard

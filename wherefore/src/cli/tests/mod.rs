@@ -1,5 +1,6 @@
 //! Command lines from end to end: as written, to settings or an error.
 
+mod ending;
 mod original;
 
 use std::{ffi::OsString, io, path::Path, time::Duration};

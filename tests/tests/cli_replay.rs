@@ -1,7 +1,15 @@
 //! `wherefore replay` through the binary, on made captures: who is told of what, when, and how it ends.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    process::{Command, Stdio},
+};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use wherefore_tests::{
     Agent, Answer, HttpServer, PATIENCE, Random,
@@ -298,6 +306,74 @@ fn a_fault_comes_after_what_was_before_it() {
     }
 }
 
+/// A webhook exported for the agent that watches must not get a capture's alerts.
+#[test]
+fn an_exported_webhook_is_not_told_of_a_capture() {
+    let folder = Folder::new();
+    let file = folder.file("incident.pcap", &pcap_of(&incident()));
+    let server = HttpServer::start(Answer::code(200));
+    let mut replay = command(&["replay", &file, "--format", "json"]);
+    replay.env("WHEREFORE_SLACK_URL", server.url("hook"));
+    let said = finish(replay, &[]);
+    assert_eq!((said.code, said.out.lines().count()), (0, 1), "{said:?}");
+    assert!(!said.err.contains("Slack"), "{said:?}");
+    assert_eq!(server.requests().len(), 0);
+}
+
+/// Alerts are what it is for: no level keeps them out of `wherefore.log`.
+#[test]
+fn the_quietest_log_holds_alerts() {
+    let folder = Folder::new();
+    let file = folder.file("incident.pcap", &pcap_of(&incident()));
+    let logs = folder.path("logs");
+    let said = replay(&file, &format!("-qq -l {}", logs.display()));
+    assert_eq!(said.code, 0, "{said:?}");
+    let log = text(&logs.join("wherefore.log"));
+    assert_eq!(log.matches("192.0.2.1 sent 1 MB to 198.51.100.9").count(), 1, "{log}");
+    assert!(!log.contains("INFO"), "{log}");
+}
+
+/// A pipe in which nothing comes: before the capture begins, and in the middle of it. What came is told.
+#[test]
+fn a_signal_ends_a_replay_whose_input_stalls() {
+    for (capture, alerts) in [(Vec::new(), 0), (pcap_of(&[incident(), calm(11..13)].concat()), 1)] {
+        let mut replay = command(&["replay", "-", "--format", "json"]);
+        replay.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = replay.spawn().expect("a child");
+        let mut pipe = child.stdin.take().expect("its standard input");
+        pipe.write_all(&capture).expect("room in the pipe");
+        // The first words come when signals are listened to, or the capture's beginning is there.
+        let mut seen = String::new();
+        if alerts > 0 {
+            let out = child.stdout.as_mut().expect("its output");
+            BufReader::new(out).read_line(&mut seen).expect("the alert");
+        } else {
+            let status = format!("/proc/{}/status", child.id());
+            wherefore_tests::wait_until("a handler for SIGINT", PATIENCE, || {
+                let status = std::fs::read_to_string(&status).unwrap_or_default();
+                let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+                u64::from_str_radix(caught.trim(), 16).unwrap_or(0) & (1 << (libc::SIGINT - 1)) != 0
+            });
+        }
+        let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
+        kill(pid, Signal::SIGINT).expect("a running child");
+        let mut status = None;
+        let ended = (0..400).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            status = child.try_wait().expect("a child");
+            status.is_some()
+        });
+        if !ended {
+            child.kill().expect("a running child");
+        }
+        let mut err = String::new();
+        child.stderr.take().expect("its errors").read_to_string(&mut err).expect("text");
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{err}");
+        assert!(err.contains(&format!("{alerts} alert")), "{err}");
+        assert_eq!(seen.lines().count(), alerts, "{seen}");
+    }
+}
+
 /// A server that never answers gets its alert, while all others are judged and told.
 #[test]
 fn a_hanging_slack_server_does_not_hold_up_judging() {
@@ -310,7 +386,7 @@ fn a_hanging_slack_server_does_not_hold_up_judging() {
     let file = folder.file("a.pcap", &pcap_of(&packets));
     let server = HttpServer::start(Answer::Hang);
     let mut slack = Command::new(binary());
-    slack.args(["replay", &file, "--format", "json"]).env("WHEREFORE_SLACK_URL", server.url("hook"));
+    slack.args(["replay", &file, "--format", "json", "--slack-url", &server.url("hook")]);
     let agent = Agent::start(None, &mut slack);
     let requests = server.wait_for(1, PATIENCE);
     assert!(String::from_utf8_lossy(&requests[0].body).contains("192.0.2.1"), "{requests:?}");

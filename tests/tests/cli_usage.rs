@@ -335,6 +335,29 @@ fn a_reader_that_goes_away_is_no_failure() {
     }
 }
 
+/// What goes to standard error is for people. If nobody is there, the work goes on.
+#[test]
+fn a_lost_standard_error_changes_nothing() {
+    let folder = Folder::new();
+    let file = capture(&folder, 10);
+    for words in [
+        format!("replay {file} -v --format json"),
+        format!("flows {file} -filter_src -filter_ip_CIDR 192.0.2.0/24"),
+        format!("replay {NO_FILE}"),
+    ] {
+        let words: Vec<_> = words.split_whitespace().collect();
+        let mut lost = command(&words);
+        lost.stdout(Stdio::piped()).stderr(File::create("/dev/full").expect("/dev/full"));
+        let ended = lost.spawn().and_then(std::process::Child::wait_with_output).expect("ended");
+        let said = say(&words);
+        assert_eq!(ended.status.code(), Some(said.code), "{words:?}");
+        assert_eq!(String::from_utf8_lossy(&ended.stdout), said.out, "{words:?}");
+    }
+    let said = line(&format!("flows {file} -filter_src -filter_ip_CIDR 192.0.2.0/24"));
+    assert!(said.err.contains("note: -filter_ip_CIDR, now --include-src 192.0.2.0/24"), "{said:?}");
+    assert_eq!(line(&format!("flows {file} -qq -filter_src -filter_ip_CIDR 192.0.2.0/24")).err, "");
+}
+
 #[test]
 fn output_that_cannot_be_written_is_a_failure() {
     let folder = Folder::new();

@@ -6,6 +6,7 @@
 
 pub mod alert;
 pub mod backend;
+pub mod clean;
 pub mod cli;
 pub mod config;
 pub mod detect;

@@ -1,13 +1,13 @@
 //! The one place that wires everything: backend → filter → judge → life cycle → sinks, with an observer
 //! that shows each interval to a person.
 
-use std::{
-    sync::mpsc as std_mpsc,
-    time::{Duration, Instant},
-};
+mod pump;
+
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use self::pump::Pump;
 use crate::{
     alert::{Alert, Lifecycle},
     backend::{self, Backend},
@@ -22,9 +22,6 @@ use crate::{
     time::Timestamp,
 };
 
-/// Snapshots that may wait to be judged. When all places are taken the counting goes on in the backend's
-/// tables and the interval lengthens: nothing is lost.
-const SNAPSHOTS_WAITING: usize = 4;
 /// How long alerts may wait to be delivered after the last interval.
 pub const DELIVERY_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -141,7 +138,8 @@ pub async fn run(
     let mut outcome = Outcome::default();
     // What a file holds is not this agent's doing.
     let own = backend.is_live().then(|| sinks.own_traffic());
-    let (mut snapshots, stop) = pump(backend, stages.interval);
+    let live = backend.is_live();
+    let Pump { mut snapshots, stop, thread } = Pump::start(backend, stages.interval);
     let mut stopping = false;
     let mut at_once = false;
     loop {
@@ -173,6 +171,10 @@ pub async fn run(
                     stopping = true;
                     // Fails only when the thread has ended by itself, and then recv() says so next.
                     let _ = stop.send(());
+                    if !live {
+                        // The thread may read a pipe in which nothing comes; what it has handed over is judged.
+                        snapshots.close();
+                    }
                 }
                 Some(_) | None => {
                     at_once = true;
@@ -180,6 +182,13 @@ pub async fn run(
                 }
             },
         }
+    }
+    if !at_once
+        && (live || !stopping)
+        && let Err(fault) = thread.join().map_err(|_| crashed())
+    {
+        observe(Event::Failed(&fault));
+        outcome.faults.push(fault);
     }
     outcome.totals = stages.totals;
     outcome.length = stages.start.map(|start| stages.end.since(start)).unwrap_or_default();
@@ -209,47 +218,11 @@ async fn stopped_again(signals: &mut mpsc::Receiver<Signal>) {
     std::future::pending::<()>().await;
 }
 
-/// Polls the backend on a thread of its own, so that neither a slow sink nor a slow terminal can delay a
-/// poll, nor a poll (16 ms of grace period) the async runtime. Sending to, or dropping, the returned
-/// sender ends it with a last snapshot.
-fn pump(
-    mut backend: Box<dyn Backend>,
-    interval: Duration,
-) -> (mpsc::Receiver<Result<Snapshot, backend::Error>>, std_mpsc::Sender<()>) {
-    let (tx, rx) = mpsc::channel(SNAPSHOTS_WAITING);
-    let (stop, stopped) = std_mpsc::channel();
-    std::thread::spawn(move || {
-        let mut due = Instant::now() + interval;
-        loop {
-            let wait = if backend.is_live() {
-                due.saturating_duration_since(Instant::now())
-            } else {
-                Duration::ZERO
-            };
-            let last = !matches!(stopped.recv_timeout(wait), Err(std_mpsc::RecvTimeoutError::Timeout));
-            if last && !backend.is_live() {
-                return;
-            }
-            while due <= Instant::now() {
-                due += interval;
-            }
-            if backend.is_live() && !last && tx.capacity() == 0 {
-                continue;
-            }
-            let polled = backend.poll();
-            let over = matches!(polled, Ok(None)) || (polled.is_err() && backend.is_live());
-            let item = match polled {
-                Ok(None) => return,
-                Ok(Some(mut snapshot)) => {
-                    snapshot.complete &= !last;
-                    Ok(snapshot)
-                }
-                Err(fault) => Err(fault),
-            };
-            if tx.blocking_send(item).is_err() || over || last {
-                return;
-            }
-        }
-    });
-    (rx, stop)
+/// A panic, whose message is on standard error, must not look like a good end.
+fn crashed() -> backend::Error {
+    backend::Error::System {
+        action: "counting".to_owned(),
+        reason: "stopped by a fault of this program; what was counted before holds. Please report the message above"
+            .to_owned(),
+    }
 }

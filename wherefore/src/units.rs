@@ -132,6 +132,12 @@ pub fn scale_bytes(bytes: f64) -> (String, &'static str) {
     (number.strip_suffix(".0").map_or_else(|| number.clone(), str::to_owned), UNITS[unit])
 }
 
+/// A number as short as it can be told apart from others: in exponents where it would be long (`5e-324`, `1e300`).
+#[must_use]
+pub fn format_number(value: f64) -> String {
+    if value == 0.0 || (1e-6..1e15).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
+}
+
 /// A duration in its two largest units: `100 ms`, `1.5 s`, `1 min 30 s`, `2 h 5 min`, `3 d 4 h`.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
@@ -268,6 +274,20 @@ mod tests {
             (-1.0, "0 B"),
         ] {
             assert_eq!(format_bytes(bytes), text, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        for (number, text) in [
+            (0.0, "0"),
+            (-2.5, "-2.5"),
+            (1e6, "1000000"),
+            (5e-324, "5e-324"),
+            (-1e300, "-1e300"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(format_number(number), text);
         }
     }
 

@@ -6,6 +6,7 @@ use wherefore_common::Direction;
 
 use super::Alert;
 use crate::{
+    clean::clean,
     finding::Finding,
     series::Unit,
     units::{format_bytes, format_duration, scale_bytes},
@@ -38,7 +39,7 @@ pub(super) fn sentence(finding: &Finding) -> String {
 pub(super) fn lines(alert: &Alert) -> String {
     let finding = &alert.finding;
     let mut text =
-        format!("{} {} {}: {}", seconds(finding), printable(&alert.host), place(finding), sentence(finding));
+        format!("{} {} {}: {}", seconds(finding), clean(&alert.host), place(finding), sentence(finding));
     let _ = write!(text, "\n  probability {:.3}", finding.evaluation.probability);
     for (i, part) in finding.evaluation.parts.iter().enumerate() {
         let _ = write!(text, "{}{part}", if i == 0 { " = " } else { ", " });
@@ -72,9 +73,9 @@ pub(crate) fn destination(finding: &Finding) -> String {
 
 /// `eth0 egress`, or the interface alone where the direction is not known.
 pub(crate) fn place(finding: &Finding) -> String {
-    let interface = printable(&finding.interface);
+    let interface = clean(&finding.interface);
     match finding.direction {
-        Direction::Unknown => interface,
+        Direction::Unknown => interface.into_owned(),
         direction => format!("{interface} {}", direction.name()),
     }
 }
@@ -131,11 +132,6 @@ pub(crate) fn range(low: f64, high: f64) -> String {
     }
 }
 
-/// Names come from the system: control characters, which a terminal would obey, are replaced.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +165,7 @@ mod tests {
         alert.finding.interface = "eth0\u{1b}[2J".into();
         assert_eq!(
             alert.to_text(),
-            "2023-11-14T22:13:25Z web1 eth0\u{fffd}[2J egress: 192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s \
+            "2023-11-14T22:13:25Z web1 eth0\\u{1b}[2J egress: 192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s \
              (820 MB/s), usually 12 to 40 MB\n  \
              probability 0.930 = magnitude 1.000 (weight 0.5), ks 0.860 (weight 0.5)\n  \
              last 4 of 4 intervals (IP bytes): 12 MB 20 MB 40 MB 4.1 GB\n  \

@@ -3,7 +3,10 @@
 
 use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use clap::{
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    builder::{BoolishValueParser, Resettable},
+};
 
 use super::values;
 pub use super::watch_args::{AlertArgs, Bound, DetectionArgs, FilterArgs, Secret, SeriesArgs, WatchArgs};
@@ -76,8 +79,10 @@ pub struct RunArgs {
     pub common: CommonArgs,
 }
 
-/// `wherefore replay`.
+/// `wherefore replay`. An exported webhook is for what happens now: nobody is to be woken by a capture of last year
+/// unless this very command line says so.
 #[derive(Clone, Debug, Args)]
+#[command(mut_arg("slack_url", |arg| arg.env(Resettable::Reset)))]
 pub struct ReplayArgs {
     /// Captures (pcap, pcapng, either gzipped), read together in time order; - is standard input
     #[arg(required = true, value_name = "FILE")]

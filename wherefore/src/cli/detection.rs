@@ -7,6 +7,7 @@ use crate::{
     detect::anomalyzer::{Anomalyzer, Method, Settings},
     judge::Thresholds,
     series,
+    units::format_number,
 };
 
 /// What judges a series.
@@ -64,11 +65,26 @@ pub(super) fn settings(args: &DetectionArgs, original: bool) -> Result<Detection
         });
     }
 
+    let least = anomalyzer.methods.iter().map(|method| method.least(anomalyzer.active_size)).min();
+    if let Some(least) = least.filter(|&least| history < least) {
+        return Err(ConfigError::Contradiction {
+            what: format!(
+                "--anom-active-size {}: no method can judge before it has {least} intervals, but only {history} are kept",
+                anomalyzer.active_size
+            ),
+            remedy: if least <= MAX_HISTORY {
+                format!("use --anom-gv-cap {least} or more, or a smaller active size")
+            } else {
+                "use a smaller active size".to_owned()
+            },
+        });
+    }
+
     set(&mut thresholds.probability, args.alert_threshold);
     if !(0.0..1.0).contains(&thresholds.probability) {
         return Err(ConfigError::Value {
             flag: "--alert-threshold",
-            given: thresholds.probability.to_string(),
+            given: format_number(thresholds.probability),
             allowed: "0 to below 1 (no probability is above 1)".into(),
         });
     }
@@ -77,7 +93,7 @@ pub(super) fn settings(args: &DetectionArgs, original: bool) -> Result<Detection
     if thresholds.min_factor < 0.0 {
         return Err(ConfigError::Value {
             flag: "--min-factor",
-            given: thresholds.min_factor.to_string(),
+            given: format_number(thresholds.min_factor),
             allowed: "0 or more".into(),
         });
     }
@@ -101,7 +117,7 @@ pub(super) fn settings(args: &DetectionArgs, original: bool) -> Result<Detection
         format!(
             "--anom-sensitivity {}: above 1 the magnitude test keeps everything but the first interval of a series \
              from alerting",
-            anomalyzer.sensitivity
+            format_number(anomalyzer.sensitivity)
         )
     });
     Ok(Detection { anomalyzer, thresholds, series, note })

@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Chosen, Failure, args::FlowsArgs, choose, print, run::start, width};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use super::{Chosen, Failure, args::FlowsArgs, choose, print, run::start, say, width};
 use crate::{
     backend::{Backend, Error},
     config::{FlowsConfig, Source, exit},
@@ -13,59 +18,99 @@ use crate::{
 /// A live host's tables are emptied this often meanwhile, so that a long count needs no larger table.
 const POLL_EVERY: Duration = Duration::from_secs(5);
 
-/// Counts and prints; the exit code. What could be counted of a broken file is printed all the same.
+/// Counts and prints; the exit code. What could be counted of a broken file is printed all the same. `warnings`:
+/// what the original's flags came to.
 ///
 /// # Errors
 /// What kept it from starting, or from printing.
-pub fn run(args: &FlowsArgs) -> Result<u8, Failure> {
+pub fn run(args: &FlowsArgs, warnings: &[String]) -> Result<u8, Failure> {
     let chosen = if args.files.is_empty() { choose(&args.capture.interfaces)? } else { Chosen::default() };
     let config = FlowsConfig::flows(args, chosen)?;
-    for note in &config.notes {
-        eprintln!("note: {note}");
+    let level = args.common.level().tracing();
+    // Fails only when a logger is set already.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .try_init();
+    for note in warnings.iter().chain(&config.notes).filter(|_| level >= tracing::Level::WARN) {
+        say(&format!("note: {note}\n"));
     }
     let summary = Summary::new(args.key, args.by.is_some());
     let filter = config.filter.compile();
-    let mut backend = start(&config.source)?;
+    let (mut backend, report, faults);
     if matches!(config.source, Source::Live { .. }) {
-        eprintln!("{}; for {}", backend.description(), crate::units::format_duration(config.duration));
+        // Before anything is attached: a signal must not end the program without detaching it.
+        let signals = Signals::listen().map_err(Failure::io("cannot listen for signals"))?;
+        backend = start(&config.source)?;
+        if level >= tracing::Level::INFO {
+            say(&format!(
+                "{}; for {}\n",
+                backend.description(),
+                crate::units::format_duration(config.duration)
+            ));
+        }
+        (report, faults) = collect(backend.as_mut(), summary, &filter, waiter(signals, config.duration));
+    } else {
+        backend = start(&config.source)?;
+        (report, faults) = collect(backend.as_mut(), summary, &filter, || true);
     }
-    let wait = waiter(config.duration)?;
-    let (report, faults) = collect(backend.as_mut(), summary, &filter, wait);
     drop(backend);
     print(&render::flows(
         &report,
         Options { format: args.format, top: args.top.map(|n| n as usize), width: width() },
     ))?;
     for fault in &faults {
-        eprintln!("error: {fault}");
+        say(&format!("error: {fault}\n"));
     }
     Ok(faults.first().map_or(exit::OK, exit::of_backend))
 }
 
-/// Waits until the next poll is due: true if there is more to come, false when `duration` is over or
-/// somebody pressed Ctrl-C.
-fn waiter(duration: Duration) -> Result<impl FnMut() -> bool, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::io("cannot start the async runtime"))?;
-    let end = Instant::now() + duration;
-    Ok(move || {
-        let left = end.saturating_duration_since(Instant::now());
-        let stopped = runtime.block_on(async {
+/// SIGINT and SIGTERM.
+struct Signals {
+    runtime: Runtime,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        drop(entered);
+        Ok(Self { runtime, interrupt, terminate })
+    }
+
+    /// True if one came within `time`, or since the last wait.
+    fn within(&mut self, time: Duration) -> bool {
+        self.runtime.block_on(async {
             tokio::select! {
-                () = tokio::time::sleep(left.min(POLL_EVERY)) => false,
-                _ = tokio::signal::ctrl_c() => true,
+                biased;
+                _ = self.interrupt.recv() => true,
+                _ = self.terminate.recv() => true,
+                () = tokio::time::sleep(time) => false,
             }
-        });
-        !stopped && Instant::now() < end
-    })
+        })
+    }
+}
+
+/// Waits until the next poll is due: true if there is more to come, false when `duration` is over or a signal says
+/// stop.
+fn waiter(mut signals: Signals, duration: Duration) -> impl FnMut() -> bool {
+    let end = Instant::now() + duration;
+    move || {
+        let left = end.saturating_duration_since(Instant::now());
+        !signals.within(left.min(POLL_EVERY)) && Instant::now() < end
+    }
 }
 
 /// Reads `backend` to its end and sums up what `filter` wants.
 ///
 /// A live backend is polled whenever `wait` returns, for the last time after it returned false (the time is
-/// over, or somebody pressed Ctrl-C). For files `wait` is not called.
+/// over, or a signal said stop). For files `wait` is not called.
 ///
 /// A fault does not throw away what was counted: the report comes with the errors, so that the command can
 /// print the one, report the others, and exit with a failure. Files are read on after an error, until one

@@ -98,7 +98,8 @@ impl Walk {
                 self.long(&ours, flag, takes, dashes == 1);
             }
             None if dashes == 1
-                && name.chars().next().is_some_and(|first| self.spelling.short(first).is_some()) =>
+                && name.chars().next().is_some_and(|first| self.spelling.short(first).is_some())
+                && !self.spelling.is_mistyped(&name, flag.value.is_some()) =>
             {
                 self.short(arg);
             }

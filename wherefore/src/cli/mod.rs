@@ -8,6 +8,7 @@ pub mod failure;
 pub mod flows;
 pub mod interfaces;
 pub mod legacy;
+mod logging;
 mod old_filter;
 pub mod run;
 pub mod screen;
@@ -18,7 +19,10 @@ mod watch_args;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, io::IsTerminal as _};
+use std::{
+    ffi::OsString,
+    io::{IsTerminal as _, Write as _},
+};
 
 use clap::{
     Parser as _,
@@ -83,7 +87,7 @@ pub fn execute(parsed: &Parsed) -> u8 {
         Command::Replay(args) => Config::replay(args, original, &read)
             .map_err(Failure::from)
             .and_then(|config| run::run(&config, parsed, args.watch.format)),
-        Command::Flows(args) => flows::run(args),
+        Command::Flows(args) => flows::run(args, &parsed.warnings),
         Command::Interfaces(args) => interfaces::run(args.format, width())
             .map_err(Failure::from)
             .and_then(|output| print(&output).map(|()| exit::OK)),
@@ -94,7 +98,7 @@ pub fn execute(parsed: &Parsed) -> u8 {
         }
     };
     result.unwrap_or_else(|failure| {
-        eprintln!("error: {failure}");
+        say(&format!("error: {failure}\n"));
         failure.exit_code()
     })
 }
@@ -109,6 +113,11 @@ fn choose(named: &[String]) -> Result<Chosen, Failure> {
 /// Prints a command's data.
 fn print(output: &crate::render::Output) -> Result<(), Failure> {
     output.print().map_err(Failure::io("cannot write to standard output"))
+}
+
+/// Writes to standard error. If that fails there is nowhere left to say so: `eprint!` would panic.
+fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Whether standard output is a terminal.

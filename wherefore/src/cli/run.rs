@@ -4,27 +4,21 @@ use std::{
     collections::VecDeque,
     fmt::Write as _,
     fs,
-    io::{IsTerminal as _, Write as _},
-    sync::Mutex,
+    io::{self, IsTerminal as _, Write as _},
 };
 
 use tokio::{signal::unix, sync::mpsc};
-use tracing_subscriber::{
-    Layer as _,
-    filter::{FilterExt as _, LevelFilter, filter_fn},
-    fmt,
-    layer::SubscriberExt as _,
-};
 
 use super::{
     Parsed,
-    args::CommonArgs,
     failure::Failure,
+    logging::{self, ALERT},
+    say,
     screen::{LastLines, Lines, LiveScreen},
 };
 use crate::{
     backend::{self, Backend, Description},
-    config::{Config, Source, exit},
+    config::{Config, ConfigError, Source, exit},
     pipeline::{self, Event, Outcome, Signal, Stages},
     render::{self, Format, LiveView},
     series,
@@ -33,12 +27,12 @@ use crate::{
     units::format_duration,
 };
 
-/// Alerts kept for the live table.
-const ALERTS_SHOWN: usize = 50;
+/// Alerts kept to be said again when the live table is gone.
+const ALERTS_KEPT: usize = 50;
 
 /// How a person or a program follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Follow {
+pub(super) enum Follow {
     /// A live table on the terminal.
     Table,
     /// Log lines on standard output.
@@ -47,9 +41,6 @@ enum Follow {
     /// capture gives the same output; as JSON lines or CSV of a live host, too.
     Records(Format),
 }
-
-/// The target of log events that hold an alert which is shown elsewhere: they are for `wherefore.log` only.
-const ALERT: &str = "wherefore::alert";
 
 /// Runs the pipeline to its end; the exit code.
 ///
@@ -72,13 +63,16 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
     let text_log = TextLog::open(&config.log)?;
     let last_lines = LastLines::default();
     let (signal, mut signals) = mpsc::channel(8);
-    start_logging(common, follow, color, text_log.clone(), &last_lines, &signal);
+    logging::start(common, follow, color, text_log.clone(), &last_lines, &signal);
     for note in parsed.warnings.iter().chain(&config.notes) {
         tracing::warn!("{note}");
     }
-    if let Some(dir) = &config.archive_dir {
-        fs::create_dir_all(dir)
-            .map_err(Failure::io(format!("cannot create --archive-dir {}", dir.display())))?;
+    if let Some(path) = &config.archive_dir {
+        fs::create_dir_all(path).map_err(|error| ConfigError::File {
+            flag: "--archive-dir",
+            path: path.clone(),
+            reason: format!("it cannot be made: {error}"),
+        })?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -89,7 +83,9 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
         let sinks = Sinks::start(&config.log, config.slack.as_ref())?.with_text_log(text_log);
         // Nothing was attached so far, and everything has been checked.
         listen(&signal, terminal)?;
-        let backend = start(&config.source)?;
+        let Some(backend) = opened(&config.source, &mut signals).await? else {
+            return close(&Outcome::default(), follow, &VecDeque::new(), config.fail_on_alert);
+        };
         let description = backend.description().clone();
         match &config.source {
             Source::Live { chosen_by, .. } => {
@@ -107,19 +103,45 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
         let outcome =
             pipeline::run(stages, backend, sinks, &mut signals, |event| viewer.observe(&event)).await;
         let unwritten = viewer.unwritten;
+        let alerts = std::mem::take(&mut viewer.alerts);
         drop(viewer);
         let hung_up = terminal && !std::io::stdout().is_terminal();
         let code = if hung_up {
             // There is nobody to read the last words.
             code(&outcome, config.fail_on_alert)
         } else {
-            close(&outcome, follow, config.fail_on_alert)?
+            close(&outcome, follow, &alerts, config.fail_on_alert)?
         };
         Ok(if unwritten { exit::FAILURE } else { code })
     });
     // A name look-up that hangs must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// As [`start`]; `None` if a signal ended it before. Files are opened on a thread of their own: of a pipe the
+/// beginning may never come.
+async fn opened(
+    source: &Source,
+    signals: &mut mpsc::Receiver<Signal>,
+) -> Result<Option<Box<dyn Backend>>, Failure> {
+    if matches!(source, Source::Live { .. }) {
+        return Ok(Some(start(source)?));
+    }
+    let source = source.clone();
+    let mut opening = tokio::task::spawn_blocking(move || start(&source));
+    loop {
+        tokio::select! {
+            opened = &mut opening => {
+                let opened = opened.map_err(io::Error::other).map_err(Failure::io("cannot open the files"))?;
+                return Ok(Some(opened?));
+            }
+            // There is nothing in a log file yet that reopening could split.
+            signal = signals.recv() => if signal != Some(Signal::Reopen) {
+                return Ok(None);
+            }
+        }
+    }
 }
 
 /// Opens what `source` names.
@@ -135,9 +157,22 @@ pub fn start(source: &Source) -> Result<Box<dyn Backend>, backend::Error> {
     }
 }
 
-/// Says how it ended, and tells the exit code.
-fn close(outcome: &Outcome, follow: Follow, fail_on_alert: bool) -> Result<u8, Failure> {
-    let mut text = render::closing(&outcome.totals, outcome.length, outcome.alerts);
+/// Says how it ended, and tells the exit code. `alerts`: those that went with the live table's screen.
+fn close(
+    outcome: &Outcome,
+    follow: Follow,
+    alerts: &VecDeque<String>,
+    fail_on_alert: bool,
+) -> Result<u8, Failure> {
+    let mut text = String::new();
+    let earlier = outcome.alerts.saturating_sub(alerts.len() as u64);
+    if !alerts.is_empty() && earlier > 0 {
+        let _ = writeln!(text, "… {earlier} earlier");
+    }
+    for alert in alerts {
+        let _ = writeln!(text, "{alert}");
+    }
+    text += &render::closing(&outcome.totals, outcome.length, outcome.alerts);
     let series::Counters { turned_away, replaced, .. } = outcome.series;
     if turned_away + replaced > 0 {
         let _ = writeln!(text, "series (--max-series): {turned_away} times turned away, {replaced} replaced");
@@ -148,14 +183,14 @@ fn close(outcome: &Outcome, follow: Follow, fail_on_alert: bool) -> Result<u8, F
         text = format!("{}\n{sinks}\n", text.trim_end());
     }
     if matches!(follow, Follow::Records(format) if format != Format::Table) {
-        eprint!("{text}");
+        say(&text);
     } else {
         render::print(&text).map_err(Failure::io("cannot write to standard output"))?;
     }
     if follow == Follow::Table {
         // The log lines went with the live table's screen.
         for fault in &outcome.faults {
-            eprintln!("error: {fault}");
+            say(&format!("error: {fault}\n"));
         }
     }
     Ok(code(outcome, fail_on_alert))
@@ -179,8 +214,8 @@ struct Viewer {
     live: bool,
     screen: Option<LiveScreen>,
     last_lines: LastLines,
+    /// The newest alerts, a line each; with the live table only.
     alerts: VecDeque<String>,
-    last: Snapshot,
     alerts_so_far: u64,
     records: Lines,
     /// An alert or a header could not be written to standard output.
@@ -209,7 +244,6 @@ impl Viewer {
             screen,
             last_lines,
             alerts: VecDeque::new(),
-            last: Snapshot::default(),
             alerts_so_far: 0,
             records,
             unwritten: false,
@@ -217,7 +251,7 @@ impl Viewer {
         if follow == Follow::Records(Format::Csv) {
             viewer.record(&render::alerts::csv_header());
         }
-        viewer.draw();
+        viewer.draw(&Snapshot::default());
         Ok(viewer)
     }
 
@@ -229,25 +263,22 @@ impl Viewer {
                     self.tell(alert);
                 }
                 match self.follow {
-                    Follow::Table => self.last = (*snapshot).clone(),
+                    Follow::Table => self.draw(snapshot),
                     Follow::Lines if self.live => tracing::info!("{}", render::interval_line(snapshot)),
                     Follow::Lines | Follow::Records(_) => {
                         tracing::debug!("{}", render::interval_line(snapshot));
                     }
                 }
-                self.draw();
             }
             Event::Failed(fault) => tracing::error!("{fault}"),
             Event::Draining(waiting) => {
                 // The terminal is given back first: this is the last thing to read there.
                 self.screen = None;
                 let alerts = if *waiting == 1 { "alert waits" } else { "alerts wait" };
-                // Not eprintln!, which panics when the terminal is gone.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "{waiting} {alerts} to be delivered; waiting up to {} s more (Ctrl-C again: end at once)",
+                say(&format!(
+                    "{waiting} {alerts} to be delivered; waiting up to {} s more (Ctrl-C again: end at once)\n",
                     pipeline::DELIVERY_DEADLINE.as_secs()
-                );
+                ));
             }
         }
     }
@@ -265,10 +296,11 @@ impl Viewer {
             Follow::Lines | Follow::Table => tracing::warn!(target: ALERT, "{}", alert.to_text()),
         }
         if self.follow == Follow::Table {
-            if self.alerts.len() == ALERTS_SHOWN {
+            if self.alerts.len() == ALERTS_KEPT {
                 self.alerts.pop_front();
             }
             self.alerts.push_back(alert.to_line());
+            self.last_lines.add(alert.to_line());
         }
     }
 
@@ -280,13 +312,12 @@ impl Viewer {
         }
     }
 
-    fn draw(&mut self) {
+    fn draw(&mut self, snapshot: &Snapshot) {
         let Some(screen) = &mut self.screen else { return };
         let (width, height) = LiveScreen::size();
-        let mut recent: Vec<String> = self.alerts.iter().cloned().collect();
-        recent.extend(self.last_lines.get());
+        let recent = self.last_lines.get();
         let text = render::live_table(
-            &self.last,
+            snapshot,
             &LiveView {
                 description: &self.description,
                 interval: self.interval,
@@ -302,37 +333,6 @@ impl Viewer {
             self.records.reader_gone();
         }
     }
-}
-
-/// Logs to where nothing else is shown, and to `wherefore.log` always.
-fn start_logging(
-    common: &CommonArgs,
-    follow: Follow,
-    color: bool,
-    text_log: Option<TextLog>,
-    last_lines: &LastLines,
-    signal: &mpsc::Sender<Signal>,
-) {
-    let level = LevelFilter::from_level(common.level().tracing());
-    let layer = || fmt::layer().with_target(false).with_ansi(false);
-    let but_alerts = |level: LevelFilter| filter_fn(|event| event.target() != ALERT).and(level);
-    let screen = match follow {
-        // The live table says itself what is watched, and has a place of its own for alerts.
-        Follow::Table => layer()
-            .with_writer(Mutex::new(last_lines.clone()))
-            .with_filter(but_alerts(level.min(LevelFilter::WARN)))
-            .boxed(),
-        Follow::Lines => {
-            layer().with_ansi(color).with_writer(Mutex::new(Lines(signal.clone()))).with_filter(level).boxed()
-        }
-        Follow::Records(_) => {
-            layer().with_ansi(color).with_writer(std::io::stderr).with_filter(but_alerts(level)).boxed()
-        }
-    };
-    let file = text_log
-        .map(|log| fmt::layer().with_target(false).with_ansi(false).with_writer(log).with_filter(level));
-    // Fails only when a logger is set already: in a test that runs a command twice.
-    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(screen).with(file));
 }
 
 /// Passes a daemon's signals on to the pipeline. SIGHUP also comes when the terminal hangs up, if standard

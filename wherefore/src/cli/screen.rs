@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::pipeline::Signal;
 
-/// Log lines kept for the foot of the live table.
-const LINES_KEPT: usize = 5;
+/// Log lines and alerts kept for the foot of the live table.
+const LINES_KEPT: usize = 50;
 
 /// The terminal's other screen, given back when this is dropped, also by a panic.
 pub struct LiveScreen(());
@@ -33,19 +33,31 @@ impl LiveScreen {
         crossterm::terminal::size().unwrap_or((80, 24))
     }
 
-    /// Shows `text` in place of what was shown before, without flicker: each line overwrites and clears
-    /// the rest of its own.
+    /// Shows `text` in place of what was shown before.
     pub fn show(&mut self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        for (row, line) in (0..).zip(text.lines()) {
-            queue!(out, MoveTo(0, row))?;
-            write!(out, "{line}")?;
-            queue!(out, Clear(ClearType::UntilNewLine))?;
-        }
-        queue!(out, MoveTo(0, u16::try_from(text.lines().count()).unwrap_or(u16::MAX)))?;
-        queue!(out, Clear(ClearType::FromCursorDown))?;
+        out.write_all(&frame(text, Self::size().1)?)?;
         out.flush()
     }
+}
+
+/// What makes a terminal of `height` lines show `text`, to be written at once, so that nothing flickers.
+///
+/// A line is cleared before it is written: behind a line that ends in the last column the cursor stays on it, and
+/// clearing would take its last character. Likewise there is nothing below the last line to be cleared: the cursor
+/// cannot go there, and that line would go.
+fn frame(text: &str, height: u16) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut next = 0;
+    for line in text.lines().take(height.into()) {
+        queue!(out, MoveTo(0, next), Clear(ClearType::CurrentLine))?;
+        out.extend_from_slice(line.as_bytes());
+        next += 1;
+    }
+    if next < height {
+        queue!(out, MoveTo(0, next), Clear(ClearType::FromCursorDown))?;
+    }
+    Ok(out)
 }
 
 impl Drop for LiveScreen {
@@ -90,7 +102,7 @@ impl Lines {
     }
 }
 
-/// The newest log lines, for the foot of the live table: the log's own place is under it.
+/// The newest log lines and alerts, for the foot of the live table: the log's own place is under it.
 #[derive(Clone, Default)]
 pub struct LastLines(Arc<Mutex<VecDeque<String>>>);
 
@@ -99,21 +111,48 @@ impl LastLines {
     pub fn get(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
+
+    /// Adds one; the oldest makes room.
+    pub fn add(&self, line: String) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == LINES_KEPT {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
 }
 
 impl io::Write for LastLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for line in String::from_utf8_lossy(bytes).lines() {
-            if lines.len() == LINES_KEPT {
-                lines.pop_front();
-            }
-            lines.push_back(line.to_owned());
+            self.add(line.to_owned());
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_screen_keeps_its_last_line_and_its_last_column() {
+        let shown = |text: &str| String::from_utf8(frame(text, 2).unwrap()).unwrap();
+        assert_eq!(shown("ab\ncd"), "\x1b[1;1H\x1b[2Kab\x1b[2;1H\x1b[2Kcd");
+        assert_eq!(shown("ab"), "\x1b[1;1H\x1b[2Kab\x1b[2;1H\x1b[J");
+        assert_eq!(shown("ab\ncd\nef"), shown("ab\ncd"), "a terminal that shrank does not scroll");
+    }
+
+    #[test]
+    fn the_newest_lines_are_kept_in_order() {
+        let mut lines = LastLines::default();
+        lines.write_all(b"a\nb\n").unwrap();
+        (0..LINES_KEPT - 1).for_each(|i| lines.add(i.to_string()));
+        let kept = lines.get();
+        assert_eq!((kept.len(), kept[0].as_str(), kept[1].as_str()), (LINES_KEPT, "b", "0"));
     }
 }

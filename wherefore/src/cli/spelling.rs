@@ -17,6 +17,36 @@ pub(super) enum Takes {
     Value,
 }
 
+/// Flags of the original that are not ours in another spelling, and begin like a short flag that takes a value.
+const ORIGINAL: [&str; 7] = [
+    "filter-ip-cidr",
+    "filter-cidr-mask",
+    "filter-bool",
+    "filter-cidr",
+    "filter-src",
+    "filter-dst",
+    "log-packets",
+];
+
+/// One character too many, too few or wrong, or two in the wrong order; in short words that is another word.
+fn one_slip_apart(a: &str, b: &str) -> bool {
+    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+    if a.len().min(b.len()) < 5 {
+        return false;
+    }
+    while let (Some((x, rest_a)), Some((y, rest_b))) = (a.split_first(), b.split_first())
+        && x == y
+    {
+        (a, b) = (rest_a, rest_b);
+    }
+    while let (Some((x, rest_a)), Some((y, rest_b))) = (a.split_last(), b.split_last())
+        && x == y
+    {
+        (a, b) = (rest_a, rest_b);
+    }
+    a.len().max(b.len()) <= 1 || matches!((a, b), ([x, y], [z, w]) if (x, y) == (w, z))
+}
+
 /// All flags of all commands.
 #[derive(Debug, Default)]
 pub(super) struct Spelling {
@@ -68,6 +98,18 @@ impl Spelling {
     /// The short flag.
     pub fn short(&self, letter: char) -> Option<Takes> {
         self.shorts.get(&letter).copied()
+    }
+
+    /// Is `-name`, or with a value `-name=value`, a long flag mistyped, and no short flag with its value?
+    /// `-loglevl=debug` would else make a directory `oglevl=debug`, and `-slack_ulr=…` print a secret.
+    pub fn is_mistyped(&self, name: &str, value: bool) -> bool {
+        let letters = name.chars().all(|c| c.is_ascii_alphabetic() || c == '-' || c == '_');
+        let mut before_last = name.chars();
+        before_last.next_back();
+        let cluster = before_last.all(|letter| self.short(letter) == Some(Takes::Nothing));
+        let name = name.replace('_', "-").to_ascii_lowercase();
+        let known = self.longs.keys().map(String::as_str).chain(ORIGINAL);
+        letters && !cluster && (value || known.into_iter().any(|long| one_slip_apart(&name, long)))
     }
 
     /// Is it a command's name?

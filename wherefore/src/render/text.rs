@@ -1,10 +1,12 @@
-//! Numbers, names and addresses as people read them; text from outside made harmless.
+//! Numbers, names and addresses as people read them.
 
-use std::{borrow::Cow, fmt::Write as _, net::IpAddr, time::Duration};
+use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use wherefore_common::Reason;
+
+pub use crate::clean::clean;
 
 /// A number with a comma between groups of three digits.
 #[must_use]
@@ -130,28 +132,6 @@ pub fn endpoint(address: IpAddr, port: Option<u16>) -> String {
 #[must_use]
 pub fn ports(sport: u16, dport: u16) -> (Option<u16>, Option<u16>) {
     if sport == 0 && dport == 0 { (None, None) } else { (Some(sport), Some(dport)) }
-}
-
-/// `text` with everything escaped that could move a cursor, change a colour or reverse a line's order:
-/// control characters, line separators and Unicode's direction marks.
-#[must_use]
-pub fn clean(text: &str) -> Cow<'_, str> {
-    let hostile = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    if !text.chars().any(hostile) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if hostile(c) {
-            let _ = write!(out, "{}", c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    Cow::Owned(out)
 }
 
 /// Columns `text` takes on a terminal.
@@ -309,11 +289,6 @@ mod tests {
             let lines = wrap(&text, width);
             prop_assert_eq!(lines.join(" "), text);
             prop_assert!(lines.iter().all(|line| columns(line) <= width));
-        }
-
-        #[test]
-        fn cleaned_text_has_no_control_characters(text in any::<String>()) {
-            prop_assert!(!clean(&text).chars().any(char::is_control));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Keeps a URL out of texts that others wrote: a web server's error page likes to repeat it.
 
+use crate::clean::is_hostile;
+
 /// The parts of a URL that give access: the whole, its path with the query, and each longer piece of them.
 #[derive(Clone)]
 pub(super) struct Scrubber {
@@ -36,7 +38,7 @@ impl Scrubber {
 /// The beginning of `text` in one line, control characters replaced.
 pub(super) fn one_line(text: &str, most_chars: usize) -> String {
     let mut line: String =
-        text.trim().chars().take(most_chars).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        text.trim().chars().take(most_chars).map(|c| if is_hostile(c) { ' ' } else { c }).collect();
     if text.trim().chars().nth(most_chars).is_some() {
         line.push('…');
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Answer, Request, Sink, Verdict};
 use crate::{
     alert::{Alert, text},
+    clean::is_hostile,
     units::{format_bytes, format_duration},
 };
 
@@ -168,7 +169,7 @@ fn escaped(text: &str, limit: usize) -> String {
             '&' => "&amp;",
             '<' => "&lt;",
             '>' => "&gt;",
-            c if c.is_control() => " ",
+            c if is_hostile(c) => " ",
             c => c.encode_utf8(&mut buffer),
         };
         length += piece.encode_utf16().count();

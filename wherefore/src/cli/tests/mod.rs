@@ -1,5 +1,6 @@
 //! Command lines from end to end: as written, to settings or an error.
 
+mod ending;
 mod original;
 
 use std::{ffi::OsString, io, path::Path, time::Duration};
@@ -185,6 +186,9 @@ fn contradictions_and_unusable_files_are_configuration_errors() {
         ("--anom-n-seasons 3 --anom-active-size 1", "at least 4"),
         ("--anom-methods fence --anom-lower-bound 9 --anom-upper-bound 9", "--anom-upper-bound"),
         ("--anom-methods fence --anom-upper-bound 0", "must be greater than --anom-lower-bound"),
+        ("--anom-gv-cap 1", "use --anom-gv-cap 2 or more"),
+        ("--anom-methods ks --anom-active-size 16 --anom-gv-cap 30", "before it has 32 intervals"),
+        ("--anom-active-size 20000", "only 10000 are kept: use a smaller active size"),
         ("--anom-delay --anom-n-seasons 4 --anom-gv-cap 4", "waits for 5 intervals"),
         ("--min-history 31 --anom-gv-cap 30", "only 30 intervals are kept"),
         (&format!("--slack-url {SLACK} --slack-url-file /webhook"), "keep one"),

@@ -113,6 +113,33 @@ fn every_flag_of_the_original_alone_and_together_in_all_its_forms() {
 }
 
 #[test]
+fn a_mistyped_long_flag_is_no_short_one_with_a_value() {
+    for (line, name) in [
+        ("wherefore -loglevl=debug", "--loglevl"),
+        ("wherefore -loglvel debug", "--loglvel"),
+        ("wherefore -log=/tmp", "--log"),
+        ("wherefore -filtr_src", "--filtr_src"),
+        ("wherefore -intervall=5s", "--intervall"),
+    ] {
+        assert!(refused(line).contains(&format!("unexpected argument '{name}'")), "{line}");
+    }
+    let secret = refused("wherefore -slack_ulr=https://hooks.slack.com/services/SECRET");
+    assert!(secret.contains("--slack_ulr") && !secret.contains("SECRET"), "{secret}");
+    let secret = refused("wherefore -slack_ulr https://hooks.slack.com/services/SECRET");
+    assert!(secret.contains("--slack_ulr") && !secret.contains("SECRET"), "{secret}");
+
+    for (line, dir) in
+        [("-l/var/log", "/var/log"), ("-lvar", "var"), ("-ql=/tmp", "/tmp"), ("-ql logs", "logs")]
+    {
+        let config = config(&format!("wherefore {line}"));
+        assert_eq!(config.log.dir, Some(dir.into()), "{line}");
+    }
+    for line in ["-fport", "-fudp", "-fether", "-ftcp[13]=2"] {
+        assert_eq!(translated(&format!("wherefore {line}")), ["wherefore", "run", line]);
+    }
+}
+
+#[test]
 fn names_of_the_last_release() {
     let config = config("wherefore -log_dir /tmp/x -filter_cidr_mask 192.0.2.0/24 -filter_cidr -filter_src");
     assert_eq!(config.log.dir.as_deref(), Some(Path::new("/tmp/x")));

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use crate::units::format_number;
+
 /// Settings, with upstream's names; see docs/migrating.md for the original's flags.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -146,6 +148,18 @@ impl Method {
         }
     }
 
+    /// Points without which it never applies, with an active window of this many.
+    #[must_use]
+    pub const fn least(self, active_size: usize) -> usize {
+        match self {
+            Self::Fence => 1,
+            Self::Magnitude => active_size.saturating_add(1),
+            Self::HighRank | Self::LowRank | Self::Ks => active_size.saturating_mul(2),
+            // One more value than differences.
+            Self::Diff | Self::Cdf => active_size.saturating_mul(2).saturating_add(1),
+        }
+    }
+
     const fn shuffles(self) -> bool {
         matches!(self, Self::Diff | Self::HighRank | Self::LowRank | Self::Ks)
     }
@@ -190,15 +204,18 @@ pub enum SettingsError {
         active: usize,
     },
     /// Nothing fits between the bounds.
-    #[error("--anom-upper-bound and --anom-lower-bound are both {bound}; the upper one must be greater")]
+    #[error(
+        "--anom-upper-bound and --anom-lower-bound are both {}; the upper one must be greater",
+        format_number(*bound)
+    )]
     FenceEqual {
         /// Both bounds.
         bound: f64,
     },
     /// The bounds are the wrong way round.
     #[error(
-        "--anom-upper-bound is {upper}; it must be greater than --anom-lower-bound, or than 0 without one \
-         (lower bound: {lower})"
+        "--anom-upper-bound is {}; it must be greater than --anom-lower-bound, or than 0 without one \
+         (lower bound: {})", format_number(*upper), format_number(*lower)
     )]
     FenceInverted {
         /// Upper bound given.

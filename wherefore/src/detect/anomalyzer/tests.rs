@@ -75,6 +75,22 @@ proptest! {
 }
 
 #[test]
+fn methods_apply_from_the_least_number_of_points_on() {
+    for active in 1..5 {
+        let detector = all(active, 12);
+        for method in Method::ALL {
+            let not_yet = |points: usize| {
+                let values: Vec<f64> = (0..points).map(|i| i as f64).collect();
+                detector.raw(&values).contains(&(method, None))
+            };
+            let least = method.least(active);
+            assert!(!not_yet(least), "{method:?} {active}");
+            assert!(least == 1 || not_yet(least - 1), "{method:?} {active}");
+        }
+    }
+}
+
+#[test]
 fn the_original_speaks_once_and_never_again() {
     let detector = Anomalyzer::new(Settings::original()).unwrap();
     assert_eq!(detector.evaluate(&[250.0]).probability, 1.0);
@@ -98,6 +114,8 @@ fn refusals_name_the_flag_and_what_is_allowed() {
         let message = refusal(settings);
         assert!(message.contains(flag), "{message}");
     }
+    // The smallest number there is has 300 zeros, which nobody wants to read.
+    assert!(refusal(Settings { upper_bound: 5e-324, ..fence() }).contains(" 5e-324; "));
     let message = " diff".parse::<Method>().unwrap_err().to_string();
     assert!(message.contains("\" diff\"") && message.contains("highrank"), "{message}");
     // A product beyond usize is a large window, not a panic.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use wherefore_common::{Amount, Direction, Reason, UnaccountedKey};
 
-use super::text::{bytes, clean, clip, count, duration, grouped, rate, reason, scaled};
+use super::text::{bytes, clean, clip, count, duration, grouped, rate, reason, scaled, wrap};
 use crate::{
     backend::Description,
     snapshot::{Flow, Snapshot},
@@ -25,7 +25,8 @@ pub struct LiveView<'a> {
     pub interval: Duration,
     /// Alerts since the start.
     pub alerts: u64,
-    /// The latest alerts, oldest first, one line each; as many of the last ones are shown as fit.
+    /// The latest alerts and log lines, oldest first; as many of the last ones are shown as fit, broken between
+    /// words.
     pub recent: &'a [String],
     /// Columns of the terminal.
     pub width: usize,
@@ -129,15 +130,32 @@ pub fn live_table(snapshot: &Snapshot, view: &LiveView<'_>) -> String {
     let mut room = height - head.lines.len() - foot.lines.len();
 
     let mut alerts = Screen { width, color, lines: Vec::new() };
-    let shown = view.recent.len().min(room / 4);
-    for alert in &view.recent[view.recent.len() - shown..] {
-        alerts.push(&clean(alert), Style::Warning);
+    for line in recent_lines(view.recent, width, room / 3) {
+        alerts.push(&line, Style::Warning);
     }
-    room -= shown;
+    room -= alerts.lines.len();
     head.lines.extend(rows::flow_lines(snapshot, width, room, color));
     head.lines.append(&mut alerts.lines);
     head.lines.append(&mut foot.lines);
     head.lines.join("\n")
+}
+
+/// The last of `recent` in at most `room` lines, oldest first. What follows the first line of one is indented.
+fn recent_lines(recent: &[String], width: usize, room: usize) -> Vec<String> {
+    let mut newest_first = Vec::new();
+    let mut left = room;
+    for text in recent.iter().rev() {
+        let mut lines = wrap(&clean(text), width.saturating_sub(2));
+        lines.iter_mut().skip(1).for_each(|line| line.insert_str(0, "  "));
+        // The newest is shown even if it must be cut.
+        if lines.len() > left && left < room {
+            break;
+        }
+        lines.truncate(left);
+        left -= lines.len();
+        newest_first.push(lines);
+    }
+    newest_first.into_iter().rev().flatten().collect()
 }
 
 fn rates(snapshot: &Snapshot) -> String {
@@ -323,6 +341,25 @@ mod tests {
                 prop_assert!(line.contains(&grouped(snapshot.total().wire_bytes)));
             }
         }
+    }
+
+    /// Two long IPv6 addresses and what is usual do not fit 80 columns, and none of it may be missing.
+    #[test]
+    fn an_alert_is_whole_on_80_columns_and_the_newest_comes_last() {
+        let description = description();
+        let address = |n: u32| format!("2001:db8:1234:5678:9abc:def0:1234:{n}");
+        let alert =
+            format!("2026-11-24T05:27:50Z {} sent 22 MB to {} in 1 s, usually 9 kB", address(1), address(2));
+        let recent: Vec<String> =
+            std::iter::repeat_n("old news".to_owned(), 20).chain([alert.clone()]).collect();
+        let flow =
+            Flow { key: wherefore_common::FlowKey::default(), counters: Default::default(), own: false };
+        let snapshot = Snapshot { flows: vec![flow; 99], ..Snapshot::default() };
+        let table = live_table(&snapshot, &view(&description, &recent, 80, 24));
+        let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(&format!("{alert} 21 alerts")), "{table}");
+        assert!(table.contains("old news"), "{table}");
+        assert_eq!(table.lines().count(), 24);
     }
 
     #[test]

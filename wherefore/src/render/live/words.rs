@@ -61,9 +61,13 @@ pub fn interval_line(snapshot: &Snapshot) -> String {
         let top = rows::Line::new(flow, snapshot, total.wire_bytes);
         let _ = write!(
             line,
-            " · most: {} → {} {} {} {} {} ({})",
-            top.src, top.dst, top.proto, top.way, top.interface, top.rate, top.share
+            " · largest flow: {} → {} {} {} {} {}",
+            top.src, top.dst, top.proto, top.way, top.interface, top.rate
         );
+        // Of a flow that is alone the figures before have told the rate and the share.
+        if flow.counters.wire_bytes < total.wire_bytes {
+            let _ = write!(line, " ({})", top.share);
+        }
     }
     let lost = lost_by_reason(snapshot, |_| true);
     if !lost.is_empty() {

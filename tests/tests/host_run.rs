@@ -79,6 +79,27 @@ fn watches_the_default_route_says_so_and_stops_on_either_signal_while_idle() {
     }
 }
 
+/// As timeout(1) does, which signals its child and then the group both belong to.
+#[test]
+fn two_signals_in_one_breath_are_one() {
+    if !require_bpf() {
+        return;
+    }
+    let lan = Lan::new();
+    let to = SocketAddr::from((Lan::NOBODY_V4, 7));
+    let mut sender = Sender::new(&lan.host, Lan::HOST_V4, to);
+    for backend in ["ebpf", "pcap"] {
+        let mut agent = run_agent(Some(&lan.host), &["run", "--backend", backend]);
+        agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("interfaces: default route"));
+        sender.send(5000);
+        agent.signal(Signal::SIGINT);
+        agent.signal(Signal::SIGTERM);
+        let ended = agent.wait(PATIENCE);
+        let closing = closing(&ended);
+        assert!(closing.starts_with("1 interval in ") && !closing.contains(": 0 packets"), "{closing}");
+    }
+}
+
 #[test]
 fn without_a_default_route_everything_that_is_up_is_watched() {
     if !require_bpf() {
@@ -130,7 +151,7 @@ fn without_capabilities_it_names_them_and_how_to_give_them() {
         for needed in [
             "missing CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON".to_owned(),
             format!("sudo setcap cap_bpf,cap_net_admin,cap_perfmon,cap_net_raw+ep {}\n", path.display()),
-            format!("sudo {}\n", path.display()),
+            format!("sudo {} run\n", path.display()),
         ] {
             assert!(stderr.contains(&needed), "no {needed:?} in {stderr}");
         }

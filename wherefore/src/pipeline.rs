@@ -3,7 +3,7 @@
 
 mod pump;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -22,6 +22,9 @@ use crate::{
     time::Timestamp,
 };
 
+/// Stop signals that follow each other within this time are one: timeout(1) and some supervisors signal a
+/// process and then its whole group. Nobody presses Ctrl-C twice that fast.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
 /// How long alerts may wait to be delivered after the last interval.
 pub const DELIVERY_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -140,7 +143,7 @@ pub async fn run(
     let own = backend.is_live().then(|| sinks.own_traffic());
     let live = backend.is_live();
     let Pump { mut snapshots, stop, thread } = Pump::start(backend, stages.interval);
-    let mut stopping = false;
+    let mut stopping: Option<Instant> = None;
     let mut at_once = false;
     loop {
         tokio::select! {
@@ -166,9 +169,10 @@ pub async fn run(
             },
             signal = signals.recv() => match signal {
                 Some(Signal::Reopen) => sinks.reopen(),
-                Some(Signal::ReaderGone) if stopping => {}
-                Some(Signal::Stop | Signal::ReaderGone) if !stopping => {
-                    stopping = true;
+                Some(Signal::ReaderGone) if stopping.is_some() => {}
+                Some(Signal::Stop) if stopping.is_some_and(|first| first.elapsed() < SAME_SIGNAL) => {}
+                Some(Signal::Stop | Signal::ReaderGone) if stopping.is_none() => {
+                    stopping = Some(Instant::now());
                     // Fails only when the thread has ended by itself, and then recv() says so next.
                     let _ = stop.send(());
                     if !live {
@@ -184,7 +188,7 @@ pub async fn run(
         }
     }
     if !at_once
-        && (live || !stopping)
+        && (live || stopping.is_none())
         && let Err(fault) = thread.join().map_err(|_| crashed())
     {
         observe(Event::Failed(&fault));
@@ -197,6 +201,8 @@ pub async fn run(
     if at_once {
         return outcome;
     }
+    // An echo of the first signal that came while the last interval was counted.
+    while stopping.is_some_and(|first| first.elapsed() < SAME_SIGNAL) && signals.try_recv().is_ok() {}
     let waiting = sinks.pending();
     if waiting > 0 {
         observe(Event::Draining(waiting));

@@ -18,7 +18,7 @@ enum Xtask {
         #[arg(long)]
         no_install: bool,
         /// Passed on to `wherefore` (default: `run`).
-        #[arg(last = true)]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
     /// Run the whole test suite; as root with the kernel and namespace tests.
@@ -27,12 +27,12 @@ enum Xtask {
         #[arg(long)]
         no_install: bool,
         /// Passed on to `cargo test`.
-        #[arg(last = true)]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
     /// Install what building and testing need beyond Rust, and nothing else.
     Setup,
-    /// Build the kernel object from source and commit it to the tree.
+    /// Build the kernel object from source, into its place in the tree.
     Bpf {
         /// Rebuild and compare with the committed object instead of replacing it.
         #[arg(long)]

@@ -42,7 +42,7 @@ pub struct Record<'a> {
     /// Destination port.
     #[serde(skip_serializing_if = "Option::is_none")]
     dport: Option<u16>,
-    /// Bytes of the interval, normalised to `interval_seconds`.
+    /// Bytes of the interval, normalised to `interval_seconds` and so rounded to whole ones, as all volumes here.
     bytes: Number,
     /// Which bytes: `ip` or `wire`.
     unit: Unit,
@@ -99,7 +99,7 @@ impl Serialize for Numbers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(Some(self.0.len()))?;
         for value in self.0 {
-            seq.serialize_element(&Number(*value))?;
+            seq.serialize_element(&Number(value.round()))?;
         }
         seq.end()
     }
@@ -124,14 +124,14 @@ impl<'a> Record<'a> {
             proto: transport.map(|transport| transport.proto),
             sport: transport.map(|transport| transport.sport),
             dport: transport.map(|transport| transport.dport),
-            bytes: Number(finding.bytes),
+            bytes: Number(finding.bytes.round()),
             unit: finding.unit,
             interval_seconds: Number(finding.interval.as_secs_f64()),
-            rate: Number(finding.rate()),
+            rate: Number(finding.rate().round()),
             usual: Usual {
-                low: Number(finding.usual.low),
-                median: Number(finding.usual.median),
-                high: Number(finding.usual.high),
+                low: Number(finding.usual.low.round()),
+                median: Number(finding.usual.median.round()),
+                high: Number(finding.usual.high.round()),
             },
             probability: Number(finding.evaluation.probability),
             methods: &finding.evaluation.parts,
@@ -177,7 +177,7 @@ mod tests {
         let mut alert = samples::connection();
         alert.host = "we\"b\n1".into();
         alert.finding.evaluation.probability = f64::NAN;
-        alert.finding.history.push(0.25);
+        alert.finding.history.push(12.75);
         let line = alert.to_json();
         assert!(!line.contains('\n'));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -187,6 +187,6 @@ mod tests {
         );
         assert_eq!(value["host"], "we\"b\n1");
         assert!(value["probability"].is_null());
-        assert_eq!(value["history"][4], 0.25);
+        assert_eq!(value["history"][4], 13, "whole bytes");
     }
 }

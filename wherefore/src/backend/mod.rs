@@ -34,6 +34,14 @@ pub trait Backend: Send {
     /// After an error of a file backend `poll` may be called again: everything before the fault is still
     /// handed over.
     fn poll(&mut self) -> Result<Option<Snapshot>, Error>;
+
+    /// Ends counting and hands over the rest: everything that passed until now. Not to be polled again.
+    ///
+    /// # Errors
+    /// As [`Backend::poll`]; counting has ended all the same.
+    fn stop(&mut self) -> Result<Option<Snapshot>, Error> {
+        self.poll()
+    }
 }
 
 /// What a backend watches.

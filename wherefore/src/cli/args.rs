@@ -154,8 +154,8 @@ pub struct ListArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Capture")]
 pub struct CaptureArgs {
-    /// Interface to watch; may be repeated [default: those with a default route]
-    #[arg(short = 'i', long = "interface", value_name = "NAME")]
+    /// Interface to watch; repeat or separate by commas [default: those with a default route]
+    #[arg(short = 'i', long = "interface", value_name = "NAME", value_delimiter = ',')]
     pub interfaces: Vec<String>,
     /// Who counts: the kernel (ebpf), libpcap (pcap), or ebpf where it works (auto)
     #[arg(long, value_enum, default_value_t)]

@@ -147,9 +147,6 @@ fn live(
                 .into(),
         );
     }
-    if expression.is_some() && args.backend == Choice::Auto {
-        notes.push("counting with libpcap: a tcpdump expression (-f) needs it".into());
-    }
     let settings = LiveSettings {
         interfaces: chosen.interfaces,
         hook: args.hook.unwrap_or_default(),

@@ -125,7 +125,7 @@ pub fn collect(
     let mut errors: Vec<Error> = Vec::new();
     loop {
         let last = live && !wait();
-        match backend.poll() {
+        match if last { backend.stop() } else { backend.poll() } {
             Ok(Some(mut snapshot)) => {
                 filter.apply(&mut snapshot);
                 summary.add(&snapshot);

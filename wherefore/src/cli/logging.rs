@@ -22,6 +22,9 @@ use crate::{pipeline::Signal, sink::log::TextLog};
 /// are for `wherefore.log` only.
 pub(super) const ALERT: &str = "wherefore::alert";
 
+/// The target of log events for `wherefore.log` only: elsewhere a person reads the same in another form.
+pub(super) const FILE: &str = "wherefore::file";
+
 /// Logs to where nothing else is shown, and to `wherefore.log` always.
 pub(super) fn start(
     common: &CommonArgs,
@@ -34,7 +37,8 @@ pub(super) fn start(
     let level = LevelFilter::from_level(common.level().tracing());
     // What cannot be written is lost: told on standard error it would end the program, should that be gone, too.
     let layer = || fmt::layer().with_target(false).with_ansi(false).log_internal_errors(false);
-    let but_alerts = |level: LevelFilter| filter_fn(|event| event.target() != ALERT).and(level);
+    let but_alerts =
+        |level: LevelFilter| filter_fn(|event| ![ALERT, FILE].contains(&event.target())).and(level);
     let screen = match follow {
         // The live table says itself what is watched, and has a place of its own for alerts.
         Follow::Table => layer()
@@ -43,7 +47,11 @@ pub(super) fn start(
             .boxed(),
         Follow::Lines => {
             let writer = Mutex::new(Lines(signal.clone()));
-            layer().with_ansi(color).with_writer(writer).with_filter(and_alerts(level)).boxed()
+            layer()
+                .with_ansi(color)
+                .with_writer(writer)
+                .with_filter(and_alerts(level).and(not_for_the_file()))
+                .boxed()
         }
         Follow::Records(_) => {
             layer().with_ansi(color).with_writer(std::io::stderr).with_filter(but_alerts(level)).boxed()
@@ -59,6 +67,10 @@ pub(super) fn start(
     });
     // Fails only when a logger is set already: in a test that runs a command twice.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(screen).with(file));
+}
+
+fn not_for_the_file() -> FilterFn {
+    filter_fn(|event| event.target() != FILE)
 }
 
 /// Everything from `level` on, and alerts.

@@ -12,7 +12,7 @@ use tokio::{signal::unix, sync::mpsc};
 use super::{
     Parsed,
     failure::Failure,
-    logging::{self, ALERT},
+    logging::{self, ALERT, FILE},
     say,
     screen::{LastLines, Lines, LiveScreen},
 };
@@ -90,7 +90,9 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
         match &config.source {
             Source::Live { chosen_by, .. } => {
                 tracing::info!("{description}");
-                tracing::info!("interfaces: {chosen_by}; figures every {}", format_duration(config.interval));
+                let intervals = if follow == Follow::Lines { "figures every" } else { "intervals of" };
+                let length = format_duration(config.interval);
+                tracing::info!("interfaces: {chosen_by}; {intervals} {length}");
             }
             Source::Files(_) => {
                 let files: Vec<_> =
@@ -172,16 +174,21 @@ fn close(
     for alert in alerts {
         let _ = writeln!(text, "{alert}");
     }
-    text += &render::closing(&outcome.totals, outcome.length, outcome.alerts);
+    let mut figures = render::closing(&outcome.totals, outcome.length, outcome.alerts);
     let series::Counters { turned_away, replaced, .. } = outcome.series;
     if turned_away + replaced > 0 {
-        let _ = writeln!(text, "series (--max-series): {turned_away} times turned away, {replaced} replaced");
+        let _ =
+            writeln!(figures, "series (--max-series): {turned_away} times turned away, {replaced} replaced");
     }
     if let Some(sinks) = &outcome.sinks
         && !sinks.sinks.is_empty()
     {
-        text = format!("{}\n{sinks}\n", text.trim_end());
+        figures = format!("{}\n{sinks}\n", figures.trim_end());
     }
+    for line in figures.lines() {
+        tracing::info!(target: FILE, "{line}");
+    }
+    text += &figures;
     if matches!(follow, Follow::Records(format) if format != Format::Table) {
         say(&text);
     } else {
@@ -266,7 +273,7 @@ impl Viewer {
                     Follow::Table => self.draw(snapshot),
                     Follow::Lines if self.live => tracing::info!("{}", render::interval_line(snapshot)),
                     Follow::Lines | Follow::Records(_) => {
-                        tracing::debug!("{}", render::interval_line(snapshot));
+                        tracing::debug!("until {}: {}", snapshot.end, render::interval_line(snapshot));
                     }
                 }
             }

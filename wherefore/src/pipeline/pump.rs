@@ -60,7 +60,7 @@ fn pump(
         if backend.is_live() && !last && to.capacity() == 0 {
             continue;
         }
-        let polled = backend.poll();
+        let polled = if last { backend.stop() } else { backend.poll() };
         let over = matches!(polled, Ok(None)) || (polled.is_err() && backend.is_live());
         let item = match polled {
             Ok(None) => return,

@@ -92,19 +92,6 @@ fn why(hook: Hook, watched: &[Watched]) -> String {
     }
 }
 
-impl EbpfBackend {
-    /// Detaches the programs and hands over what was counted since the last poll.
-    ///
-    /// # Errors
-    /// As [`Backend::poll`]; the programs are detached all the same.
-    pub fn stop(mut self) -> Result<Option<Snapshot>, Error> {
-        self.attached.clear();
-        let mut last = self.counting.poll()?;
-        last.complete = false;
-        Ok(Some(last))
-    }
-}
-
 impl Backend for EbpfBackend {
     fn description(&self) -> &Description {
         &self.description
@@ -128,6 +115,14 @@ impl Backend for EbpfBackend {
             return Err(super::all_gone());
         }
         Ok(Some(snapshot))
+    }
+
+    fn stop(&mut self) -> Result<Option<Snapshot>, Error> {
+        self.attached.clear();
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        self.counting.poll().map(Some)
     }
 }
 

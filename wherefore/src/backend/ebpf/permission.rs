@@ -15,7 +15,6 @@ pub fn missing_capabilities() -> Vec<&'static str> {
 /// The error for missing rights, with the two ways to give them.
 #[must_use]
 pub fn denied(action: &str, missing: &[&str]) -> Error {
-    let path = std::env::current_exe().map_or_else(|_| "wherefore".into(), |path| path.display().to_string());
     let why = if missing.is_empty() {
         "the kernel refuses it although no capability is missing: this may be a container or a user \
          namespace, or a security module"
@@ -23,14 +22,7 @@ pub fn denied(action: &str, missing: &[&str]) -> Error {
     } else {
         format!("missing {}", missing.join(", "))
     };
-    let set = if probe::before_cap_bpf(&probe::release()) {
-        "cap_sys_admin,cap_net_admin,cap_net_raw+ep"
-    } else {
-        "cap_bpf,cap_net_admin,cap_perfmon,cap_net_raw+ep"
-    };
-    Error::Permission(format!(
-        "cannot {action}: {why}\n  once and for all: sudo setcap {set} {path}\n  just this time:   sudo {path}"
-    ))
+    Error::Permission(format!("cannot {action}: {why}\n{}", probe::ways_to_allow()))
 }
 
 /// An error of aya in our own words: missing rights are told from everything else.

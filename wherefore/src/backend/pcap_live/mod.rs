@@ -11,7 +11,7 @@
 //!   the headers of the others missing. eBPF counts those exactly.
 //!
 //! A packet is handed over when its block of the ring is full or [`HAND_OVER`] old. So what arrived just
-//! before a poll may be in the next snapshot, and is then counted there under `late` as well.
+//! before a poll may be in the next snapshot, and is then counted there under `late` as well. The end waits for it.
 
 mod direction;
 mod open;
@@ -186,6 +186,12 @@ impl Backend for PcapBackend {
             late,
             dropped,
         }))
+    }
+
+    fn stop(&mut self) -> Result<Option<Snapshot>, Error> {
+        // The kernel's timer may have begun a moment ago.
+        thread::sleep(2 * HAND_OVER);
+        self.poll()
     }
 }
 

@@ -11,7 +11,7 @@ use pcap::{Capture, Precision};
 use wherefore_common::Direction;
 
 use super::{HAND_OVER, Handle, Watch, direction};
-use crate::backend::{Error, LiveSettings, interfaces::Interface};
+use crate::backend::{Error, LiveSettings, interfaces::Interface, probe};
 
 /// Bytes of the ring between kernel and agent, each capture. Room for some 5,000 full frames, or 80 ms of
 /// half a million packets a second at a snap length of 64.
@@ -97,12 +97,7 @@ fn refused(interface: &Interface, reason: &str) -> Error {
 
 /// Promiscuous mode of a packet socket asks for no more (seen on Linux 6.18 without `CAP_NET_ADMIN`).
 fn permission(interface: &str) -> String {
-    let binary = std::env::current_exe()
-        .map_or_else(|_| "wherefore".into(), |path| path.to_string_lossy().into_owned());
-    format!(
-        "capturing on {interface} needs CAP_NET_RAW; run it as root (sudo '{binary}' …), or allow it once: \
-         sudo setcap cap_net_raw+ep '{binary}'"
-    )
+    format!("capturing on {interface} needs CAP_NET_RAW\n{}", probe::ways_to_allow())
 }
 
 #[cfg(test)]
@@ -112,9 +107,9 @@ mod tests {
     #[test]
     fn missing_capabilities_come_with_the_commands_to_run() {
         let text = permission("eth0");
-        let binary = std::env::current_exe().unwrap().display().to_string();
-        assert!(text.contains("needs CAP_NET_RAW;"), "{text}");
-        assert!(text.contains(&format!("sudo '{binary}'")), "{text}");
-        assert!(text.contains(&format!("sudo setcap cap_net_raw+ep '{binary}'")), "{text}");
+        assert!(text.starts_with("capturing on eth0 needs CAP_NET_RAW\n"), "{text}");
+        for command in [": sudo setcap cap_bpf,cap_net_admin,cap_perfmon,cap_net_raw+ep /", ":   sudo /"] {
+            assert!(text.contains(command), "{text}");
+        }
     }
 }

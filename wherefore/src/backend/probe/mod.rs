@@ -127,6 +127,48 @@ impl Capabilities {
     }
 }
 
+/// This program's path.
+#[must_use]
+pub fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "wherefore".into(), |path| quoted(&path.to_string_lossy()))
+}
+
+/// The command that gives `program` all capabilities of both backends for good. One and the same everywhere:
+/// setcap(8) replaces what was there.
+#[must_use]
+pub fn setcap(program: &str, release: &str) -> String {
+    let set = if before_cap_bpf(release) {
+        "cap_sys_admin,cap_net_admin,cap_net_raw"
+    } else {
+        "cap_bpf,cap_net_admin,cap_perfmon,cap_net_raw"
+    };
+    format!("sudo setcap {set}+ep {program}")
+}
+
+/// The two ways to give a process that lacks rights what it needs, a line each.
+#[must_use]
+pub fn ways_to_allow() -> String {
+    let program = program();
+    let arguments: String = std::env::args_os()
+        .skip(1)
+        .map(|argument| format!(" {}", quoted(&argument.to_string_lossy())))
+        .collect();
+    format!(
+        "  once and for all: {}\n  just this time:   sudo {program}{arguments}",
+        setcap(&program, &release())
+    )
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// Makes an array of one number and drops it again: what counting needs first of all.
 fn create_map() -> io::Result<()> {
     const BPF_MAP_CREATE: libc::c_long = 0;

@@ -4,7 +4,7 @@ use super::{Check, Status};
 use crate::{
     backend::{
         interfaces::Chosen,
-        probe::{Attached, Device, Host, Place, version},
+        probe::{self, Attached, Device, Host, Place, version},
     },
     render::text::{bytes, clean},
 };
@@ -98,8 +98,7 @@ fn ebpf(host: &Host, program: &str) -> Vec<Check> {
         let all: Vec<&str> = needed.iter().map(|(name, _)| *name).collect();
         Check::ok("capabilities", format!("{} in effect", all.join(", ")))
     } else {
-        let set: Vec<String> = needed.iter().map(|(name, _)| name.to_lowercase()).collect();
-        let fix = format!("sudo setcap {},cap_net_raw+ep {program}", set.join(","));
+        let fix = probe::setcap(program, &host.kernel);
         Check::warn("capabilities", format!("missing for eBPF: {}", missing.join(", ")), &fix)
     });
     checks
@@ -109,7 +108,7 @@ fn pcap(host: &Host, program: &str) -> Check {
     if host.capabilities.net_raw {
         return Check::ok("libpcap", format!("{}; CAP_NET_RAW in effect", host.libpcap));
     }
-    let fix = format!("sudo setcap cap_net_raw,cap_net_admin+ep {program}");
+    let fix = probe::setcap(program, &host.kernel);
     Check::warn("libpcap", format!("{}; CAP_NET_RAW is missing: cannot capture", host.libpcap), &fix)
 }
 
@@ -154,7 +153,7 @@ fn surroundings(host: &Host) -> Vec<Check> {
         Some(path) => Check::ok("cgroup2", format!("mounted at {}", clean(&path.to_string_lossy()))),
         None => Check::warn(
             "cgroup2",
-            "no cgroup v2 hierarchy is mounted: counting works without, naming services may not",
+            "no cgroup v2 hierarchy is mounted; counting works without",
             "mount -t cgroup2 none /sys/fs/cgroup/unified",
         ),
     });

@@ -110,9 +110,18 @@ pub fn live_table(snapshot: &Snapshot, view: &LiveView<'_>) -> String {
         view.description.watched.iter().map(|w| format!("{} ({})", clean(&w.name), clean(&w.hook))).collect();
     head.push(&format!("wherefore: watching {}", watched.join(", ")), Style::Bold);
     head.push(&format!("{}: {}", view.description.backend, clean(&view.description.why)), Style::Dim);
-    head.push(&rates(snapshot), Style::Plain);
-    for warning in warnings(snapshot) {
-        head.push(&format!("! {warning}"), Style::Warning);
+    if snapshot.length.is_zero() {
+        head.push(&format!("first figures in {}", duration(view.interval)), Style::Plain);
+    } else {
+        let mut line = rates(snapshot);
+        let others = lost_by_reason(snapshot, ordinary);
+        if !others.is_empty() {
+            let _ = write!(line, " · in no flow: {others}");
+        }
+        head.push(&line, Style::Plain);
+        for warning in warnings(snapshot) {
+            head.push(&format!("! {warning}"), Style::Warning);
+        }
     }
     let mut foot = Screen { width, color, lines: Vec::new() };
     foot.push(
@@ -221,11 +230,16 @@ fn warnings(snapshot: &Snapshot) -> Vec<String> {
             skipped => format!("not one packet in {} intervals", grouped(skipped + 1)),
         });
     }
-    let others = lost_by_reason(snapshot, |key| !overflowed(&key));
+    let others = lost_by_reason(snapshot, |key| !overflowed(&key) && !ordinary(key));
     if !others.is_empty() {
         warnings.push(format!("packets in no flow: {others}"));
     }
     warnings
+}
+
+/// Packets without a flow that every host has or its user wants: ARP and the like, and what a filter excludes.
+fn ordinary(key: &UnaccountedKey) -> bool {
+    [Reason::NonIp as u8, Reason::Filtered as u8].contains(&key.reason)
 }
 
 /// `non_ip 12, filtered 3`; empty where there is none.

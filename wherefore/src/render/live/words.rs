@@ -46,13 +46,12 @@ impl Totals {
     }
 }
 
-/// One interval as one line, for logs and pipes.
+/// One interval as one line, for logs, which bring the time themselves.
 #[must_use]
 pub fn interval_line(snapshot: &Snapshot) -> String {
     let total = snapshot.total();
     let mut line = format!(
-        "{} {} · {} in {}",
-        snapshot.end,
+        "{} · {} in {}",
         rates(snapshot),
         count(total.wire_bytes, "byte", "bytes"),
         count(total.packets, "packet", "packets"),

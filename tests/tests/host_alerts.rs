@@ -214,7 +214,7 @@ fn a_hanging_webhook_changes_no_number_and_delays_the_end_by_five_seconds_at_mos
     for agent in [&mut patient, &mut hasty] {
         agent.signal(Signal::SIGTERM);
         agent.wait_for_line(Stream::Err, PATIENCE, |line| {
-            line == "1 alert waits to be delivered; waiting up to 5 s more (Ctrl-C again: end at once)"
+            line == "1 alert waits to be delivered; waiting up to 5 s more (Ctrl-C ends at once)"
         });
     }
     hasty.signal(Signal::SIGTERM);

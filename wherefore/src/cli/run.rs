@@ -283,7 +283,7 @@ impl Viewer {
                 self.screen = None;
                 let alerts = if *waiting == 1 { "alert waits" } else { "alerts wait" };
                 say(&format!(
-                    "{waiting} {alerts} to be delivered; waiting up to {} s more (Ctrl-C again: end at once)\n",
+                    "{waiting} {alerts} to be delivered; waiting up to {} s more (Ctrl-C ends at once)\n",
                     pipeline::DELIVERY_DEADLINE.as_secs()
                 ));
             }

@@ -89,7 +89,7 @@ impl fmt::Display for Status {
         for (count, what) in [
             (self.refused, "refused"),
             (self.dropped, "dropped from a full queue"),
-            (self.pending, "not sent yet"),
+            (self.pending, "undelivered"),
             (self.retries, "tries repeated"),
         ] {
             if count > 0 {

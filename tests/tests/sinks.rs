@@ -4,7 +4,7 @@
 use std::{
     io::Write,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, Once, PoisonError},
     time::Duration,
 };
 
@@ -50,7 +50,21 @@ fn quick() -> Pace {
     }
 }
 
+/// Lets no thread be without a subscriber. `tracing` remembers for each place in the code whether anybody
+/// listens; a place first reached by a test without one, while another begins to listen, can stay silent.
+fn somebody_listens() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(std::io::sink)
+            .finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
+}
+
 fn deliver(server: &Server, pace: Pace) -> Delivery {
+    somebody_listens();
     let transport = Transport::new("Slack", &server.url(), OwnTraffic::new()).unwrap();
     Delivery::start(Arc::new(Slack::new(settings(&server.url()))), transport, pace)
 }
@@ -98,6 +112,7 @@ struct Said(Arc<Mutex<Vec<u8>>>);
 
 impl Said {
     fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        somebody_listens();
         let said = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)

@@ -76,8 +76,7 @@ impl Check {
 pub fn run(format: Format, color: bool, width: Option<usize>) -> (Output, u8) {
     let devices = probe::devices().map_err(|error| error.to_string());
     let chosen = interfaces::choose(&[]).map_err(|error| error.to_string());
-    let program =
-        std::env::current_exe().map_or_else(|_| "wherefore".to_owned(), |path| path.display().to_string());
+    let program = probe::program();
     let checks = checks(&probe::host(), &devices, &chosen, &program);
     (render(&checks, format, color, width), exit_code(&checks))
 }

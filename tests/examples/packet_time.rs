@@ -45,12 +45,7 @@ fn main() {
         ("IPv6", frame(&[], true)),
     ];
     for name in ["wherefore_in", "wherefore_out", "wherefore_xdp"] {
-        match bench.ebpf.program_mut(name).unwrap() {
-            Program::SchedClassifier(program) => program.load().unwrap(),
-            Program::Xdp(program) => program.load().unwrap(),
-            other => panic!("a program of type {:?}", other.prog_type()),
-        }
-        let program = bench.ebpf.program(name).unwrap();
+        let program = bench.load(name).unwrap();
         for (what, frame) in &frames {
             let least = (0..9).map(|_| nanoseconds(program, frame, 300_000)).min().unwrap();
             println!("{name}, {what}: {} ns", least.as_nanos());

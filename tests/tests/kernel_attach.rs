@@ -47,8 +47,8 @@ fn another_program_keeps_its_packets_and_ours_is_nearest_to_the_wire() {
         let mut other = Bench::new(64).unwrap();
         for (name, way) in [("wherefore_in", TcAttachType::Ingress), ("wherefore_out", TcAttachType::Egress)]
         {
+            other.load(name).unwrap();
             let program: &mut SchedClassifier = other.ebpf.program_mut(name).unwrap().try_into().unwrap();
-            program.load().unwrap();
             for device in [NEAR, FAR] {
                 // Where ours wants to be: ours must come before it, or behind it.
                 let order = if way == TcAttachType::Ingress { LinkOrder::first() } else { LinkOrder::last() };

@@ -62,14 +62,7 @@ impl Kernel {
     fn new() -> Self {
         let mut bench = Bench::new(1 << 16).unwrap();
         for which in Which::ALL {
-            let program = bench.ebpf.program_mut(which.program()).unwrap();
-            if which == Which::Xdp {
-                let program: &mut Xdp = program.try_into().unwrap();
-                program.load().unwrap();
-            } else {
-                let program: &mut SchedClassifier = program.try_into().unwrap();
-                program.load().unwrap();
-            }
+            bench.load(which.program()).unwrap();
         }
         Self { bench, refused: BTreeMap::new(), run: 0 }
     }

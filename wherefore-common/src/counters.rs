@@ -17,10 +17,15 @@ pub struct FlowCounters {
     pub first_ns: u64,
     /// When the last packet was seen.
     pub last_ns: u64,
+    /// Of `packets`, those that may stand for several frames on the wire, how many is not known: merged by
+    /// offload, and seen where their sizes are not (libpcap, generic XDP). Their bytes are as seen.
+    pub estimated: u64,
+    /// Cookie of the socket that sent the first packet seen of it; 0 where there is none or nobody asked.
+    pub cookie: u64,
 }
 
 impl FlowCounters {
-    /// Adds what `other` counted; the times become the hull of both.
+    /// Adds what `other` counted; the times become the hull of both, and a cookie stays.
     pub fn add(&mut self, other: &Self) {
         if self.packets == 0 || (other.packets > 0 && other.first_ns < self.first_ns) {
             self.first_ns = other.first_ns;
@@ -29,6 +34,10 @@ impl FlowCounters {
         self.packets += other.packets;
         self.wire_bytes += other.wire_bytes;
         self.ip_bytes += other.ip_bytes;
+        self.estimated += other.estimated;
+        if self.cookie == 0 {
+            self.cookie = other.cookie;
+        }
     }
 }
 
@@ -50,9 +59,41 @@ impl Amount {
     }
 }
 
+/// Everything that passed an interface one way, whatever became of it: what flows and unaccounted packets
+/// must add up to. One slot of a CPU's totals, told apart by generation and interface.
+///
+/// Aligned to a cache line: every packet writes to one, and two CPUs never to the same.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// The interval that these counts belong to; 0: none.
+    pub generation: u32,
+    /// Interface index. The direction follows from the slot's number ([`crate::tables::totals_slot`]).
+    pub ifindex: u32,
+    /// Packets as the host's stack handed them over: a super-frame is one.
+    pub seen_packets: u64,
+    /// Their bytes as handed over, link header included, a tag outside the data excluded.
+    pub seen_bytes: u64,
+    /// Packets as on the wire.
+    pub packets: u64,
+    /// Bytes of the frames as on the wire.
+    pub wire_bytes: u64,
+    /// Of `packets`, those that a tcpdump expression rejected.
+    pub rejected_packets: u64,
+    /// Of `wire_bytes`, theirs.
+    pub rejected_bytes: u64,
+    /// Always 0.
+    pub pad: u64,
+}
+
+const _: () = assert!(size_of::<Totals>() == 64);
+
 #[cfg(feature = "user")]
 // SAFETY: repr(C), only u64 fields, no padding.
 unsafe impl aya::Pod for FlowCounters {}
 #[cfg(feature = "user")]
 // SAFETY: repr(C), only u64 fields, no padding.
 unsafe impl aya::Pod for Amount {}
+#[cfg(feature = "user")]
+// SAFETY: repr(C), integers only; the size assertion above shows there is no padding.
+unsafe impl aya::Pod for Totals {}

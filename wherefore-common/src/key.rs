@@ -60,6 +60,16 @@ pub struct FlowKey {
     pub pad: [u8; 5],
 }
 
+impl FlowKey {
+    /// The same bytes as words of the machine.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(&self) -> [u64; 6] {
+        // SAFETY: 48 bytes without padding, as asserted below; any bytes make valid words.
+        unsafe { core::mem::transmute(*self) }
+    }
+}
+
 /// Where packets without a flow are counted.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +84,34 @@ pub struct UnaccountedKey {
     pub proto: u8,
     /// Always 0.
     pub pad: u8,
+}
+
+impl FlowKey {
+    /// The key of [`FlowKey::words`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_words(words: [u64; 6]) -> Self {
+        // SAFETY: 48 bytes without padding, as asserted below; any bytes make a valid key.
+        unsafe { core::mem::transmute(words) }
+    }
+}
+
+impl UnaccountedKey {
+    /// The same bytes as one word of the machine: what a function of a kernel program may be given.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        // SAFETY: 8 bytes without padding, as asserted below; any bytes make a valid number.
+        unsafe { core::mem::transmute(self) }
+    }
+
+    /// The key of a [`UnaccountedKey::word`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        // SAFETY: as above.
+        unsafe { core::mem::transmute(word) }
+    }
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 48 && align_of::<FlowKey>() == 8);

@@ -5,13 +5,16 @@
 //! (no `bool`, no `enum`), so that either side may read any bytes the other wrote.
 #![no_std]
 
+pub mod cache;
+pub mod cidr;
 pub mod counters;
 pub mod key;
 pub mod offload;
 pub mod parse;
 pub mod reason;
+pub mod sketch;
 pub mod tables;
 
-pub use counters::{Amount, FlowCounters};
+pub use counters::{Amount, FlowCounters, Totals};
 pub use key::{Direction, FlowKey, UnaccountedKey};
 pub use reason::Reason;

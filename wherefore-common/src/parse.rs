@@ -9,6 +9,7 @@
 
 mod ip;
 mod link;
+mod plain;
 mod step;
 
 use network_types::eth::EthHdr;
@@ -17,6 +18,7 @@ use self::ip::{ipv4, ipv6};
 pub use self::{
     ip::extension_header,
     link::{ether_type, link_header, llc, ppp_ether_type},
+    plain::{Plain, plain},
     step::Step,
 };
 use crate::Reason;
@@ -50,6 +52,12 @@ pub trait Packet: Sized {
     /// The header at `offset`, or `None` when the frame (or what was captured of it) ends before its end.
     /// The parser never asks for an offset beyond [`MAX_OFFSET`].
     fn read<T: Header>(&self, offset: usize) -> Option<T>;
+
+    /// The header at the packet's first byte, where that costs nothing; `None` says nothing about the packet.
+    #[inline(always)]
+    fn peek<T: Header>(&self) -> Option<T> {
+        self.read(0)
+    }
 
     /// The same offset again. The kernel side hides from the verifier what it knows about the value, so
     /// that ways through the parser that differ in it alone do not multiply.

@@ -1,4 +1,4 @@
-//! Sizes of the kernel's tables that both sides must agree on.
+//! Sizes of the kernel's tables, and the places in them, that both sides must agree on.
 
 /// Entries of the table of packets without a flow: interfaces x directions x reasons, and protocols
 /// where the flow table is full. 4,096 hold four interfaces that each overflow in all 256 protocols,
@@ -19,4 +19,33 @@ pub const fn fallback_slot(generation: u32, direction: u8, reason: u8) -> u32 {
         + (reason as u32 & (FALLBACK_REASONS - 1))
 }
 
-const _: () = assert!(crate::Reason::ALL.len() <= FALLBACK_REASONS as usize);
+/// Slots of a CPU's totals, in each set. Interfaces whose numbers fall to one slot at the same time count in
+/// [`OtherKind::Seen`] and [`OtherKind::Total`] instead, all but the first.
+pub const TOTALS_SLOTS: u32 = 64;
+
+/// The slot of an interface and [`crate::Direction`] in the totals of a CPU and set. Its lowest bit is the
+/// direction.
+#[inline(always)]
+#[must_use]
+pub const fn totals_slot(cpu: u32, generation: u32, ifindex: u32, direction: u8) -> u32 {
+    part(cpu, generation) * TOTALS_SLOTS + ((ifindex << 1 | (direction as u32 & 1)) & (TOTALS_SLOTS - 1))
+}
+
+/// The part of a table, of equal parts, that belongs to a CPU and set.
+#[inline(always)]
+#[must_use]
+pub const fn part(cpu: u32, generation: u32) -> u32 {
+    cpu << 1 | (generation & 1)
+}
+
+/// What the table of packets without a flow holds besides [`crate::Reason`]s, under numbers beyond theirs.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherKind {
+    /// Packets and bytes as handed over, of an interface without a slot in the totals.
+    Seen = 14,
+    /// Packets and wire bytes, likewise.
+    Total = 15,
+}
+
+const _: () = assert!(crate::Reason::ALL.len() <= OtherKind::Seen as usize);

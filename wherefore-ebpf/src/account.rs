@@ -1,126 +1,248 @@
 //! From a parsed packet to the tables.
 
+use aya_ebpf::{EbpfContext, Global, helpers::generated::bpf_get_socket_cookie};
 use aya_log_ebpf::debug;
 use wherefore_common::{
-    Direction, FlowKey, Reason, UnaccountedKey,
-    offload::{self, Offload},
-    parse::Parsed,
+    Direction, Reason, UnaccountedKey,
+    offload::{self, Offload, Size},
+    parse::{self, Parsed},
 };
 
 use crate::{
+    cache,
     context::{Skb, Xdp},
-    tables::{self, Volume},
+    functions::{self, Outcome},
+    tables,
+    totals::{self, Passed},
 };
 
-/// Counts a packet of a TC program.
+/// What a packet adds to its flow.
+#[derive(Clone, Copy)]
+pub struct Volume {
+    pub packets: u32,
+    pub wire_bytes: u32,
+    pub ip_bytes: u32,
+    /// The packet may be several on the wire.
+    pub estimated: bool,
+}
+
+impl Volume {
+    #[inline(always)]
+    const fn new(size: &Size) -> Self {
+        Self { packets: size.packets, wire_bytes: size.wire_bytes, ip_bytes: size.ip_bytes, estimated: false }
+    }
+}
+
+/// 1: messages are wanted.
+#[unsafe(no_mangle)]
+static LOG_ON: Global<u8> = Global::new(0);
+/// 1: count everything that passes, by interface and direction.
+#[unsafe(no_mangle)]
+static TOTALS_ON: Global<u8> = Global::new(1);
+/// 1: a super-frame counts as the frames it stands for.
+#[unsafe(no_mangle)]
+static OFFLOAD_ON: Global<u8> = Global::new(1);
+/// 1: a tag outside the data counts.
+#[unsafe(no_mangle)]
+static TAG_ON: Global<u8> = Global::new(1);
+/// 1: a flow that leaves gets the cookie of its socket.
+#[unsafe(no_mangle)]
+static COOKIE_ON: Global<u8> = Global::new(0);
+
+/// The stack's own figures about a packet.
+#[inline(always)]
+fn figures(skb: &Skb, direction: Direction) -> Offload {
+    let meta = skb.meta();
+    let tagged = TAG_ON.load() != 0 && meta.vlan_present != 0;
+    let gso_size = if OFFLOAD_ON.load() == 0 { 0 } else { meta.gso_size };
+    Offload {
+        len: meta.len,
+        wire_len: if gso_size != 0 && matches!(direction, Direction::Egress) { meta.wire_len } else { 0 },
+        gso_size,
+        gso_segs: if gso_size == 0 { 0 } else { meta.gso_segs },
+        tag: if tagged { offload::TAG } else { 0 },
+    }
+}
+
+/// Where a packet was seen.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub ifindex: u32,
+    pub direction: Direction,
+}
+
+/// Counts a packet of a TC program if it is of the plainest kind; false: nothing was done.
+#[inline(always)]
+pub fn plain_skb(skb: &Skb, direction: Direction) -> bool {
+    let figures = figures(skb, direction);
+    if figures.gso_size != 0 || !cache::is_on() {
+        return false;
+    }
+    let Some(plain) = parse::plain(skb) else { return false };
+    let place = Place { ifindex: skb.meta().ifindex, direction };
+    let size = Size { packets: 1, wire_bytes: figures.len + figures.tag, ip_bytes: plain.ip_len };
+    let key = key(plain.addresses, (plain.sport, plain.dport), (plain.proto, plain.family), &place);
+    let generation = tables::generation();
+    total(generation, &place, figures.len, &size);
+    let outcome = cache::count(generation, &key, &Volume::new(&size), || cookie(skb, direction));
+    let outcome = outcome.unwrap_or(Outcome::Known);
+    if LOG_ON.load() != 0 && outcome != Outcome::Known {
+        functions::wherefore_log(
+            skb.raw(),
+            outcome.number(),
+            u64::from(plain.proto),
+            u64::from(size.wire_bytes),
+        );
+    }
+    true
+}
+
+/// Counts a packet of a TC program, whatever it is.
 #[inline(always)]
 pub fn skb(skb: &Skb, direction: Direction, result: Result<(), Reason>, parsed: &Parsed) {
-    let meta = skb.meta();
-    let tag = if meta.vlan_present == 0 { 0 } else { offload::TAG };
-    let offload = Offload {
-        len: meta.len,
-        wire_len: if matches!(direction, Direction::Egress) { meta.wire_len } else { 0 },
-        gso_size: meta.gso_size,
-        gso_segs: meta.gso_segs,
-        tag,
+    let figures = figures(skb, direction);
+    let place = Place { ifindex: skb.meta().ifindex, direction };
+    let generation = tables::generation();
+    let size = match result {
+        Ok(()) if figures.gso_size == 0 => offload::plain(&figures, parsed),
+        Ok(()) => offload::segmented(skb, &figures, parsed),
+        Err(_) => {
+            let (packets, wire_bytes) = offload::unparsed(&figures);
+            Size { packets, wire_bytes, ip_bytes: 0 }
+        }
     };
-    let ifindex = meta.ifindex;
+    total(generation, &place, figures.len, &size);
     match result {
         Ok(()) => {
-            let size = if offload.gso_size == 0 {
-                offload::plain(&offload, parsed)
-            } else {
-                offload::segmented(skb, &offload, parsed)
-            };
-            let volume =
-                Volume { packets: size.packets, wire_bytes: size.wire_bytes, ip_bytes: size.ip_bytes };
-            let outcome = flow(ifindex, direction, parsed, &volume);
-            if outcome.new == 1 {
-                debug!(
-                    skb.ctx(),
-                    "interface {}: new flow, protocol {}, {} bytes", ifindex, parsed.proto, volume.wire_bytes
-                );
-            }
-            if outcome.refused == 1 {
-                debug!(skb.ctx(), "interface {}: no room for a flow of protocol {}", ifindex, parsed.proto);
+            let key = parsed_key(parsed, &place);
+            match flow(generation, &key, &Volume::new(&size), || cookie(skb, direction)) {
+                Outcome::Known => {}
+                Outcome::New => log_new(skb.ctx(), place.ifindex, parsed.proto, size.wire_bytes),
+                Outcome::Refused => log_refused(skb.ctx(), place.ifindex, parsed.proto),
             }
         }
         Err(reason) => {
-            let (packets, wire_bytes) = offload::unparsed(&offload);
-            unaccounted(ifindex, direction, reason, packets, wire_bytes);
-            debug!(skb.ctx(), "interface {}: no flow, reason {}", ifindex, reason as u8);
+            unaccounted(generation, &place, reason, &size);
+            debug!(skb.ctx(), "interface {}: no flow, reason {}", place.ifindex, reason as u8);
         }
     }
 }
 
-/// Counts a packet of the XDP program.
+/// Says that a flow is new.
+#[inline(always)]
+pub fn log_new(ctx: &impl EbpfContext, ifindex: u32, proto: u8, bytes: u32) {
+    debug!(ctx, "interface {}: new flow, protocol {}, {} bytes", ifindex, proto, bytes);
+}
+
+/// Says that a flow found no room.
+#[inline(always)]
+pub fn log_refused(ctx: &impl EbpfContext, ifindex: u32, proto: u8) {
+    debug!(ctx, "interface {}: no room for a flow of protocol {}", ifindex, proto);
+}
+
+/// Counts a packet of the XDP program if it is of the plainest kind; false: nothing was done.
+#[inline(always)]
+pub fn plain_xdp(frame: &Xdp) -> bool {
+    if !cache::is_on() {
+        return false;
+    }
+    let Some(plain) = parse::plain(frame) else { return false };
+    let place = Place { ifindex: frame.ifindex(), direction: Direction::Ingress };
+    let size = Size { packets: 1, wire_bytes: frame.len(), ip_bytes: plain.ip_len };
+    let key = key(plain.addresses, (plain.sport, plain.dport), (plain.proto, plain.family), &place);
+    let generation = tables::generation();
+    total(generation, &place, size.wire_bytes, &size);
+    cache::count(generation, &key, &Volume::new(&size), || 0);
+    true
+}
+
+/// Counts a packet of the XDP program, whatever it is.
 #[inline(always)]
 pub fn xdp(frame: &Xdp, result: Result<(), Reason>, parsed: &Parsed) {
-    let (len, ifindex) = (frame.len(), frame.ifindex());
+    let len = frame.len();
+    let place = Place { ifindex: frame.ifindex(), direction: Direction::Ingress };
+    let generation = tables::generation();
+    let ip_bytes = if result.is_ok() { parsed.ip_bytes(len) } else { 0 };
+    let size = Size { packets: 1, wire_bytes: len, ip_bytes };
+    total(generation, &place, len, &size);
     match result {
         Ok(()) => {
-            let volume = Volume { packets: 1, wire_bytes: len, ip_bytes: parsed.ip_bytes(len) };
-            let outcome = flow(ifindex, Direction::Ingress, parsed, &volume);
-            if outcome.new == 1 {
-                debug!(
-                    frame.ctx(),
-                    "interface {}: new flow, protocol {}, {} bytes", ifindex, parsed.proto, len
-                );
+            if flow(generation, &parsed_key(parsed, &place), &Volume::new(&size), || 0) == Outcome::New {
+                log_new(frame.ctx(), place.ifindex, parsed.proto, len);
             }
         }
         Err(reason) => {
-            unaccounted(ifindex, Direction::Ingress, reason, 1, len);
-            debug!(frame.ctx(), "interface {}: no flow, reason {}", ifindex, reason as u8);
+            unaccounted(generation, &place, reason, &size);
+            debug!(frame.ctx(), "interface {}: no flow, reason {}", place.ifindex, reason as u8);
         }
     }
 }
 
-/// The flow's key, its last third as words: its padding alone would be a call of `memset`.
+/// Counts a packet in its flow.
 #[inline(always)]
-fn key(ifindex: u32, direction: Direction, parsed: &Parsed) -> FlowKey {
-    /// [`FlowKey`] on a little-endian machine.
-    #[repr(C)]
-    struct Words {
-        src: [u8; 16],
-        dst: [u8; 16],
-        rest: [u64; 2],
+fn flow(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl Fn() -> u64) -> Outcome {
+    cache::count(generation, key, volume, &cookie).unwrap_or_else(|| {
+        let Volume { packets, wire_bytes, ip_bytes, estimated } = *volume;
+        let sizes = [generation, packets, wire_bytes, ip_bytes, u32::from(estimated), 0];
+        let key: *const [u64; 6] = key;
+        Outcome::from_number(functions::wherefore_direct(key.cast(), &sizes, cookie()))
+    })
+}
+
+#[inline(always)]
+fn total(generation: u32, place: &Place, handed_over: u32, size: &Size) {
+    if TOTALS_ON.load() != 0 {
+        let Place { ifindex, direction } = *place;
+        let Size { packets, wire_bytes, .. } = *size;
+        totals::count(
+            generation,
+            &Passed { ifindex, direction, handed_over, packets, wire_bytes, rejected: false },
+        );
     }
+}
+
+/// The cookie of the socket that a packet leaves.
+#[inline(always)]
+fn cookie(skb: &Skb, direction: Direction) -> u64 {
+    if COOKIE_ON.load() != 0 && matches!(direction, Direction::Egress) {
+        // SAFETY: the context is valid as long as the program runs.
+        unsafe { bpf_get_socket_cookie(skb.ctx().as_ptr()) }
+    } else {
+        0
+    }
+}
+
+/// The words of a flow's key, on a little-endian machine.
+#[inline(always)]
+fn key(
+    addresses: [u64; 4],
+    (sport, dport): (u16, u16),
+    (proto, family): (u8, u8),
+    place: &Place,
+) -> [u64; 6] {
     const { assert!(cfg!(target_endian = "little")) };
-    let ports = u64::from(parsed.sport) << 32 | u64::from(parsed.dport) << 48;
-    let kind = u64::from(parsed.proto) | u64::from(parsed.family) << 8 | (direction as u64) << 16;
-    let words = Words { src: parsed.src, dst: parsed.dst, rest: [u64::from(ifindex) | ports, kind] };
-    // SAFETY: both are 48 bytes without padding, and any bytes make a valid key.
-    unsafe { core::mem::transmute::<Words, FlowKey>(words) }
+    let ports = u64::from(sport) << 32 | u64::from(dport) << 48;
+    let kind = u64::from(proto) | u64::from(family) << 8 | (place.direction as u64) << 16;
+    let [s0, s1, d0, d1] = addresses;
+    [s0, s1, d0, d1, u64::from(place.ifindex) | ports, kind]
 }
 
-/// What became of a packet with a flow.
-struct Outcome {
-    new: u8,
-    refused: u8,
+/// The key of what the whole parser found.
+#[inline(always)]
+fn parsed_key(parsed: &Parsed, place: &Place) -> [u64; 6] {
+    // SAFETY: equal sizes, and any bytes make words.
+    let addresses = unsafe { core::mem::transmute::<[[u8; 16]; 2], [u64; 4]>([parsed.src, parsed.dst]) };
+    key(addresses, (parsed.sport, parsed.dport), (parsed.proto, parsed.family), place)
 }
 
 #[inline(always)]
-fn flow(ifindex: u32, direction: Direction, parsed: &Parsed, volume: &Volume) -> Outcome {
-    let key = key(ifindex, direction, parsed);
-    let generation = tables::generation();
-    match tables::count_flow(generation, &key, volume) {
-        Ok(new) => Outcome { new: u8::from(new), refused: 0 },
-        Err(reason) => {
-            let key = UnaccountedKey {
-                ifindex,
-                direction: direction as u8,
-                reason: reason as u8,
-                proto: parsed.proto,
-                pad: 0,
-            };
-            tables::count_unaccounted(generation, &key, volume.packets, volume.wire_bytes);
-            Outcome { new: 0, refused: 1 }
-        }
-    }
-}
-
-#[inline(always)]
-fn unaccounted(ifindex: u32, direction: Direction, reason: Reason, packets: u32, wire_bytes: u32) {
+fn unaccounted(generation: u32, place: &Place, reason: Reason, size: &Size) {
+    let Place { ifindex, direction } = *place;
     let key = UnaccountedKey { ifindex, direction: direction as u8, reason: reason as u8, proto: 0, pad: 0 };
-    tables::count_unaccounted(tables::generation(), &key, packets, wire_bytes);
+    functions::wherefore_other(
+        key.word(),
+        u64::from(generation),
+        u64::from(size.packets),
+        u64::from(size.wire_bytes),
+    );
 }

@@ -4,7 +4,7 @@ use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::__sk_buff,
+    bindings::{__sk_buff, xdp_md},
     helpers::generated::bpf_skb_load_bytes,
     programs::{TcContext, XdpContext},
 };
@@ -36,6 +36,16 @@ fn direct<T: Header>(data: usize, end: usize, offset: usize) -> Option<T> {
     }
     // SAFETY: the bytes lie within the packet, any bytes make a valid `T` (trait Header).
     Some(unsafe { (at as *const T).read_unaligned() })
+}
+
+/// The header `T` at the first byte of the packet memory from `data` to `end`.
+#[inline(always)]
+fn peek<T: Header>(data: usize, end: usize) -> Option<T> {
+    if data + size_of::<T>() > end {
+        return None;
+    }
+    // SAFETY: the bytes lie within the packet, any bytes make a valid `T` (trait Header).
+    Some(unsafe { (data as *const T).read_unaligned() })
 }
 
 /// The same number, of which the verifier no longer knows anything: two exclusive ors with a number it
@@ -94,6 +104,11 @@ impl Skb {
     }
 
     #[inline(always)]
+    pub fn raw(&self) -> *mut __sk_buff {
+        self.ctx.skb.skb
+    }
+
+    #[inline(always)]
     pub fn ctx(&self) -> &TcContext {
         &self.ctx
     }
@@ -114,6 +129,11 @@ impl Packet for Skb {
         };
         // SAFETY: the helper wrote the bytes, and any bytes make a valid `T` (trait Header).
         if failed == 0 { Some(unsafe { scratch.read_unaligned() }) } else { None }
+    }
+
+    #[inline(always)]
+    fn peek<T: Header>(&self) -> Option<T> {
+        peek(self.ctx.data(), self.ctx.data_end())
     }
 
     #[inline(always)]
@@ -155,6 +175,11 @@ impl Xdp {
     }
 
     #[inline(always)]
+    pub fn raw(&self) -> *mut xdp_md {
+        self.ctx.ctx
+    }
+
+    #[inline(always)]
     pub fn ctx(&self) -> &XdpContext {
         &self.ctx
     }
@@ -164,6 +189,11 @@ impl Packet for Xdp {
     #[inline(always)]
     fn read<T: Header>(&self, offset: usize) -> Option<T> {
         direct(self.ctx.data(), self.ctx.data_end(), offset)
+    }
+
+    #[inline(always)]
+    fn peek<T: Header>(&self) -> Option<T> {
+        peek(self.ctx.data(), self.ctx.data_end())
     }
 
     #[inline(always)]

@@ -9,13 +9,17 @@
 #![feature(asm_experimental_arch)]
 
 mod account;
+mod cache;
+mod cidr;
 mod context;
 mod functions;
 mod tables;
+mod totals;
 
 use aya_ebpf::{
     bindings::xdp_action::XDP_PASS,
-    macros::{classifier, xdp},
+    btf_maps::ProgramArray,
+    macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use wherefore_common::{Direction, parse};
@@ -26,9 +30,39 @@ use crate::context::{Skb, Xdp};
 /// packet from it.
 const NEXT: i32 = -1;
 
+/// Where a TC program sends what is not of the plainest kind: [`wherefore_irest`] and [`wherefore_orest`]. A
+/// jump, where a call costs 8 ns and shares the stack.
+#[btf_map]
+static REST: ProgramArray<2> = ProgramArray::new();
+/// Likewise, of the XDP program: [`wherefore_xrest`].
+#[btf_map]
+static XDP_REST: ProgramArray<1> = ProgramArray::new();
+
 /// Ingress, frames that begin with an Ethernet header.
 #[classifier]
 pub fn wherefore_in(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    if !account::plain_skb(&skb, Direction::Ingress) {
+        // SAFETY: nothing is held that the jump would not give back.
+        unsafe { REST.tail_call(skb.ctx(), 0) };
+    }
+    NEXT
+}
+
+/// Egress, frames that begin with an Ethernet header.
+#[classifier]
+pub fn wherefore_out(ctx: TcContext) -> i32 {
+    let skb = Skb::new(ctx);
+    if !account::plain_skb(&skb, Direction::Egress) {
+        // SAFETY: as above.
+        unsafe { REST.tail_call(skb.ctx(), 1) };
+    }
+    NEXT
+}
+
+/// What [`wherefore_in`] leaves.
+#[classifier]
+pub fn wherefore_irest(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx);
     let mut parsed = context::blank();
     let result = parse::ethernet_into(&skb, &mut parsed);
@@ -36,9 +70,9 @@ pub fn wherefore_in(ctx: TcContext) -> i32 {
     NEXT
 }
 
-/// Egress, frames that begin with an Ethernet header.
+/// What [`wherefore_out`] leaves.
 #[classifier]
-pub fn wherefore_out(ctx: TcContext) -> i32 {
+pub fn wherefore_orest(ctx: TcContext) -> i32 {
     let skb = Skb::new(ctx);
     let mut parsed = context::blank();
     let result = parse::ethernet_into(&skb, &mut parsed);
@@ -69,6 +103,17 @@ pub fn wherefore_outip(ctx: TcContext) -> i32 {
 /// Ingress in the driver, before an skb exists.
 #[xdp]
 pub fn wherefore_xdp(ctx: XdpContext) -> u32 {
+    let frame = Xdp::new(ctx);
+    if !account::plain_xdp(&frame) {
+        // SAFETY: as above.
+        unsafe { XDP_REST.tail_call(frame.ctx(), 0) };
+    }
+    XDP_PASS
+}
+
+/// What [`wherefore_xdp`] leaves.
+#[xdp]
+pub fn wherefore_xrest(ctx: XdpContext) -> u32 {
     let frame = Xdp::new(ctx);
     let mut parsed = context::blank();
     let result = parse::ethernet_into(&frame, &mut parsed);

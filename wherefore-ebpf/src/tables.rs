@@ -7,17 +7,20 @@ use core::arch::asm;
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_NOEXIST,
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
-    helpers::{bpf_ktime_get_ns, generated::bpf_ktime_get_coarse_ns},
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_coarse_ns},
+    },
     macros::btf_map,
 };
 use wherefore_common::{
-    Amount, FlowCounters, FlowKey, Reason, UnaccountedKey,
+    Amount, FlowCounters, FlowKey, Reason, UnaccountedKey, sketch,
     tables::{FALLBACK_SLOTS, UNACCOUNTED_ENTRIES, fallback_slot},
 };
 
-/// 0 or 1: the set that counts.
+/// The interval that counts, from 1; its lowest bit chooses the set.
 #[btf_map]
 static GENERATION: Array<u32, 1> = Array::new();
 
@@ -34,24 +37,54 @@ static UNACCOUNTED: ArrayOfMaps<HashMap<UnaccountedKey, Amount, UNACCOUNTED_ENTR
 #[btf_map]
 static FALLBACK: PerCpuArray<Amount, FALLBACK_SLOTS> = PerCpuArray::new();
 
+/// Of the flows that found no room, for both sets: the registers of [`sketch`].
+#[btf_map]
+static LOST: Array<u64, { 2 * sketch::REGISTERS }, MMAPABLE> = Array::new();
+
+/// Lets user space read and write the table as memory (Linux 5.5).
+pub const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+
 /// 1 where the kernel has `bpf_ktime_get_coarse_ns` (5.11): a clock read once per tick, for a tenth of
 /// the price.
 #[unsafe(no_mangle)]
 static COARSE_CLOCK: Global<u8> = Global::new(0);
 
-/// The set that counts at this moment.
+/// The generation at this moment. To be read once a packet: all its counts then belong to one set.
 #[inline(always)]
 pub fn generation() -> u32 {
-    // A word below 2 is all that user space writes; the mask tells the verifier.
     GENERATION.get(0).map_or(0, |word| {
         // SAFETY: a valid pointer into the map; volatile because user space writes at any time.
-        unsafe { core::ptr::read_volatile(word) & 1 }
+        unsafe { core::ptr::read_volatile(word) }
     })
+}
+
+/// Ticks of the kernel's timer since it started: a load, where a clock is a call (15 ns, the coarse one too).
+#[inline(always)]
+pub fn ticks() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_jiffies64() }
+}
+
+/// The length of a tick in nanoseconds.
+#[unsafe(no_mangle)]
+static TICK_NS: Global<u64> = Global::new(0);
+
+/// The length of a tick in nanoseconds.
+#[inline(always)]
+pub fn tick_ns() -> u64 {
+    TICK_NS.load()
+}
+
+/// The CPU this runs on, from 0. With bottom halves off it stays the same.
+#[inline(always)]
+pub fn cpu() -> u32 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_smp_processor_id() }
 }
 
 /// `CLOCK_MONOTONIC`, or its coarse sister.
 #[inline(always)]
-fn now() -> u64 {
+pub fn now() -> u64 {
     if COARSE_CLOCK.load() == 0 {
         // SAFETY: a helper without arguments.
         unsafe { bpf_ktime_get_ns() }
@@ -70,46 +103,45 @@ fn add(counter: *mut u64, value: u64) {
 }
 
 #[inline(always)]
-fn add_flow(counters: *mut FlowCounters, packets: u64, wire_bytes: u64, ip_bytes: u64, now: u64) {
+fn add_flow(counters: *mut FlowCounters, more: &FlowCounters) {
     // SAFETY: the pointer comes from a lookup in the table of these values.
     unsafe {
-        add(&raw mut (*counters).packets, packets);
-        add(&raw mut (*counters).wire_bytes, wire_bytes);
-        add(&raw mut (*counters).ip_bytes, ip_bytes);
-        // Not atomic: of two CPUs' times, both within this packet's moment, either will do.
-        (*counters).last_ns = now;
+        add(&raw mut (*counters).packets, more.packets);
+        add(&raw mut (*counters).wire_bytes, more.wire_bytes);
+        add(&raw mut (*counters).ip_bytes, more.ip_bytes);
+        if more.estimated != 0 {
+            add(&raw mut (*counters).estimated, more.estimated);
+        }
+        // Not atomic: of two CPUs' times, a moment apart, either will do.
+        if more.first_ns < (*counters).first_ns {
+            (*counters).first_ns = more.first_ns;
+        }
+        if more.last_ns > (*counters).last_ns {
+            (*counters).last_ns = more.last_ns;
+        }
+        if (*counters).cookie == 0 {
+            (*counters).cookie = more.cookie;
+        }
     }
 }
 
-/// What a packet adds to its counters.
-#[derive(Clone, Copy)]
-pub struct Volume {
-    pub packets: u32,
-    pub wire_bytes: u32,
-    pub ip_bytes: u32,
-}
-
-/// Counts a packet in its flow. `Ok(true)`: the flow is new in this set.
+/// Adds to a flow in the table. `Ok(true)`: the flow is new in this set.
 ///
 /// # Errors
 /// Why the table does not take it.
 #[inline(always)]
-pub fn count_flow(generation: u32, key: &FlowKey, volume: &Volume) -> Result<bool, Reason> {
-    let Some(flows) = FLOWS.get(generation) else { return Err(Reason::TableBusy) };
-    let (packets, wire_bytes, ip_bytes) =
-        (u64::from(volume.packets), u64::from(volume.wire_bytes), u64::from(volume.ip_bytes));
-    let now = now();
+pub fn count_flow(generation: u32, key: &FlowKey, more: &FlowCounters) -> Result<bool, Reason> {
+    let Some(flows) = FLOWS.get(generation & 1) else { return Err(Reason::TableBusy) };
     if let Some(counters) = flows.get_ptr_mut(key) {
-        add_flow(counters, packets, wire_bytes, ip_bytes, now);
+        add_flow(counters, more);
         return Ok(false);
     }
-    let new = FlowCounters { packets, wire_bytes, ip_bytes, first_ns: now, last_ns: now };
-    match flows.insert(key, &new, u64::from(BPF_NOEXIST)) {
+    match flows.insert(key, more, u64::from(BPF_NOEXIST)) {
         Ok(()) => Ok(true),
         Err(EEXIST) => match flows.get_ptr_mut(key) {
             // Another CPU inserted it between the lookup and the insert.
             Some(counters) => {
-                add_flow(counters, packets, wire_bytes, ip_bytes, now);
+                add_flow(counters, more);
                 Ok(false)
             }
             None => Err(Reason::TableBusy),
@@ -119,11 +151,25 @@ pub fn count_flow(generation: u32, key: &FlowKey, volume: &Volume) -> Result<boo
     }
 }
 
+/// Remembers a key that found no room, for an estimate of how many there were.
+#[inline(always)]
+pub fn remember_lost(generation: u32, key: &FlowKey) {
+    let (register, rank) = sketch::place(key);
+    if let Some(greatest) = LOST.get_ptr_mut((generation & 1) * sketch::REGISTERS as u32 + register) {
+        // SAFETY: a valid pointer into the map. Not atomic: of two CPUs at one register in one moment the
+        // lesser rank may stay, which the estimate does not notice.
+        unsafe {
+            if *greatest < u64::from(rank) {
+                *greatest = u64::from(rank);
+            }
+        }
+    }
+}
+
 /// Counts a packet without a flow; finds a place for it whatever happens.
 #[inline(always)]
-pub fn count_unaccounted(generation: u32, key: &UnaccountedKey, packets: u32, wire_bytes: u32) {
-    let (packets, wire_bytes) = (u64::from(packets), u64::from(wire_bytes));
-    if let Some(table) = UNACCOUNTED.get(generation) {
+pub fn count_unaccounted(generation: u32, key: &UnaccountedKey, packets: u64, wire_bytes: u64) {
+    if let Some(table) = UNACCOUNTED.get(generation & 1) {
         if let Some(amount) = table.get_ptr_mut(key) {
             return add_amount(amount, packets, wire_bytes);
         }

@@ -52,6 +52,23 @@ pub fn address(bytes: [u8; 16], family: u8) -> IpAddr {
     }
 }
 
+/// All that passed an interface one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Packets and bytes as the host's stack handed them over: a super-frame is one packet.
+    pub seen: Amount,
+    /// The same as on the wire.
+    pub all: Amount,
+}
+
+impl Passed {
+    /// Adds what `other` counted.
+    pub const fn add(&mut self, other: &Self) {
+        self.seen.add(&other.seen);
+        self.all.add(&other.all);
+    }
+}
+
 /// One interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -71,6 +88,11 @@ pub struct Snapshot {
     pub flows: Vec<Flow>,
     /// Packets without a flow, by interface, direction, reason and (for a full table) protocol.
     pub unaccounted: BTreeMap<UnaccountedKey, Amount>,
+    /// All that passed by interface and [`Direction`] (as number), counted apart from flows and `unaccounted`,
+    /// which add up to it. Empty where the backend keeps no such count.
+    pub passed: BTreeMap<(u32, u8), Passed>,
+    /// How many different flows found no room in the table: an estimate with a standard error of 1.6 %.
+    pub lost_flows: u64,
     /// Packets whose timestamp lay before the interval; they are counted in it all the same.
     pub late: Amount,
     /// Packets the capture lost before they could be counted (libpcap's own figure; 0 with eBPF).

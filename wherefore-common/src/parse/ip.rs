@@ -1,6 +1,6 @@
 //! The IP header, IPv6 extension headers, and the ports behind them.
 
-use super::{MAX_EXTENSION_HEADERS, Packet, Parsed, Step, read};
+use super::{MAX_EXTENSION_HEADERS, Packet, Parsed, Step, plain::mapped, read};
 use crate::Reason;
 
 /// An IPv4 header without options, in network order.
@@ -23,8 +23,8 @@ pub(super) fn ipv4<P: Packet>(packet: &P, l3: usize, parsed: &mut Parsed) -> Res
         return Err(Reason::IpHeader);
     }
     let frags = u32::from_be(words[1]) & 0xffff;
-    parsed.src = mapped(words[3]);
-    parsed.dst = mapped(words[4]);
+    parsed.src = bytes(0, mapped(words[3]));
+    parsed.dst = bytes(0, mapped(words[4]));
     parsed.family = 4;
     parsed.proto = (u32::from_be(words[2]) >> 16) as u8;
     parsed.l3 = l3 as u32;
@@ -126,15 +126,6 @@ fn ports<P: Packet>(packet: &P, parsed: &Parsed) -> (u16, u16) {
         Some([s0, s1, d0, d1]) => (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])),
         None => (0, 0),
     }
-}
-
-#[inline(always)]
-fn mapped(v4: u32) -> [u8; 16] {
-    #[cfg(target_endian = "little")]
-    let low = 0xffff_0000 | u64::from(v4) << 32;
-    #[cfg(target_endian = "big")]
-    let low = 0x0000_ffff_0000_0000 | u64::from(v4);
-    bytes(0, low)
 }
 
 /// 16 bytes of two words in memory order, moved as words: byte by byte an address costs the kernel

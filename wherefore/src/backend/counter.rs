@@ -7,7 +7,7 @@ use std::{
 
 use wherefore_common::{Amount, Direction, FlowCounters, FlowKey, Reason, UnaccountedKey, parse::Parsed};
 
-use super::link;
+use super::{link, lost::Lost};
 use crate::{snapshot::Flow, time::Timestamp};
 
 /// One captured packet.
@@ -34,6 +34,8 @@ pub struct Counts {
     pub flows: Vec<Flow>,
     /// Packets without a flow.
     pub unaccounted: BTreeMap<UnaccountedKey, Amount>,
+    /// Flows that found no room.
+    pub lost: Lost,
 }
 
 /// Counts packets by flow, and those without a flow by reason. Holds at most as many flows as it was made for:
@@ -44,6 +46,7 @@ pub struct Counter {
     // foldhash is seeded per process: a sender cannot aim at one bucket.
     flows: HashMap<FlowKey, FlowCounters, foldhash::fast::RandomState>,
     unaccounted: BTreeMap<UnaccountedKey, Amount>,
+    lost: Lost,
     limit: usize,
 }
 
@@ -54,6 +57,7 @@ impl Counter {
         Self {
             flows: HashMap::default(),
             unaccounted: BTreeMap::new(),
+            lost: Lost::default(),
             limit: table_size.map_or(usize::MAX, |size| size as usize),
         }
     }
@@ -84,7 +88,7 @@ impl Counter {
             self.flows.drain().map(|(key, counters)| Flow { key, counters, own: false }).collect();
         // Draining costs by capacity, so one busy interval must not slow all later ones.
         self.flows.shrink_to(flows.len().saturating_mul(2));
-        Counts { flows, unaccounted: mem::take(&mut self.unaccounted) }
+        Counts { flows, unaccounted: mem::take(&mut self.unaccounted), lost: mem::take(&mut self.lost) }
     }
 
     #[inline]
@@ -106,6 +110,7 @@ impl Counter {
             ip_bytes: u64::from(parsed.ip_bytes(packet.wire_len)),
             first_ns: packet.time.0,
             last_ns: packet.time.0,
+            ..FlowCounters::default()
         };
         let full = self.flows.len() >= self.limit;
         match self.flows.entry(key) {
@@ -113,7 +118,10 @@ impl Counter {
             Entry::Vacant(place) if !full => {
                 place.insert(one);
             }
-            Entry::Vacant(_) => self.turn_away(packet, Reason::TableFull, parsed.proto),
+            Entry::Vacant(_) => {
+                self.lost.add(&key);
+                self.turn_away(packet, Reason::TableFull, parsed.proto);
+            }
         }
     }
 
@@ -161,6 +169,7 @@ mod tests {
         counter.count(&packet(&[0x50], 1));
         let counts = counter.take();
         assert_eq!(counts.flows.len(), 2);
+        assert_eq!(counts.lost.estimate(), 2);
         let first = counts.flows.iter().find(|flow| flow.key.src[15] == 1).expect("first flow stays");
         assert_eq!(
             first.counters,
@@ -169,7 +178,8 @@ mod tests {
                 wire_bytes: 3 * u64::from(u32::MAX),
                 ip_bytes: 84,
                 first_ns: 4,
-                last_ns: 9
+                last_ns: 9,
+                ..FlowCounters::default()
             }
         );
         assert_eq!((first.key.sport, first.key.dport, first.key.proto, first.key.family), (53, 54, 17, 4));

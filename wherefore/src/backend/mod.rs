@@ -5,6 +5,7 @@ pub mod ebpf;
 pub mod interfaces;
 pub mod link;
 pub mod live;
+pub mod lost;
 pub mod pcap_file;
 pub mod pcap_live;
 pub mod probe;

@@ -225,6 +225,7 @@ pub(crate) mod tests {
                     ip_bytes: packets * 100,
                     first_ns: time,
                     last_ns: time + 5,
+                    ..FlowCounters::default()
                 };
                 Flow { key, counters, own: false }
             });

@@ -11,7 +11,7 @@ use aya::{
     },
 };
 
-use super::{Error, Hook, order::Post, permission::explain};
+use super::{Error, Hook, load, order::Post, permission::explain};
 use crate::backend::probe::{self, Attached as Found, Owner, Way, os_error};
 
 /// What a frame of an interface begins with.
@@ -72,12 +72,7 @@ pub fn load(ebpf: &mut Ebpf, targets: &[Target], hook: Hook) -> Result<(), Error
         names.insert(XDP_NAME);
     }
     for name in names {
-        let loaded = match ebpf.program_mut(name) {
-            Some(Program::SchedClassifier(program)) => program.load(),
-            Some(Program::Xdp(program)) => program.load(),
-            _ => Err(ProgramError::NotLoaded),
-        };
-        loaded.map_err(|error| explain(&format!("load the kernel program {name}"), &error))?;
+        load::program(ebpf, name)?;
     }
     Ok(())
 }

@@ -4,15 +4,23 @@ use std::path::Path;
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, ArrayOfMaps, MapData, PerCpuArray},
-    programs::ProgramType,
+    maps::{Array, ArrayOfMaps, MapData, PerCpuArray, ProgramArray},
+    programs::{Program, ProgramError, ProgramFd, ProgramType},
     sys::{BpfHelper, is_helper_supported},
+    util::nr_cpus,
 };
 use aya_obj::generated::bpf_map_type;
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use wherefore_common::{Amount, FlowCounters, FlowKey, UnaccountedKey, tables::UNACCOUNTED_ENTRIES};
+use nix::{
+    sys::resource::{RLIM_INFINITY, Resource, setrlimit},
+    time::{ClockId, clock_getres},
+};
+use wherefore_common::{
+    Amount, FlowCounters, FlowKey, Totals, UnaccountedKey,
+    cache::Slot,
+    tables::{TOTALS_SLOTS, UNACCOUNTED_ENTRIES},
+};
 
-use super::{Error, permission};
+use super::{Error, mapped::Mapped, permission};
 
 /// The kernel programs, built by `cargo xtask bpf` from `wherefore-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("wherefore.bpf.o");
@@ -26,6 +34,38 @@ const LOG_OFF: u8 = 0;
 const LOG_ALL: u8 = u8::MAX;
 /// The log's ring buffer when nothing is logged: the smallest there is.
 const LOG_BUFFER_OFF: u32 = 4096;
+
+/// Slots of the write-combining cache for each CPU and set, as a power of two: with a cache line's second half
+/// they fill most of a second-level cache of 512 KiB.
+const CACHE_BITS: u8 = 12;
+/// Where the caches of all CPUs would take more bytes than this, each is made smaller.
+const CACHE_LIMIT: usize = 64 << 20;
+
+/// What the programs do for each packet. Each can be left out, which is how its cost is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Count all that passes by interface and direction, beside the flows.
+    pub totals: bool,
+    /// Count super-frames as the frames they stand for.
+    pub offload: bool,
+    /// Count tags that lie outside the data.
+    pub tag: bool,
+    /// Ask for the socket's cookie of flows that leave.
+    pub cookie: bool,
+    /// Combine in a cache per CPU what goes to the tables. Never on `PREEMPT_RT`, where the programs of one CPU
+    /// may interrupt each other.
+    pub cache: bool,
+    /// Be ready for a CIDR filter.
+    pub cidr: bool,
+    /// Print the programs' own debug messages.
+    pub log: bool,
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        Self { totals: true, offload: true, tag: true, cookie: false, cache: true, cidr: false, log: false }
+    }
+}
 
 /// The loaded object: programs that are not attached yet, and their tables.
 pub struct Loaded {
@@ -46,26 +86,63 @@ pub struct Tables {
     pub unaccounted_sets: ArrayOfMaps<MapData, aya::maps::MapFd>,
     /// The flow table of each set.
     pub flows: [MapData; 2],
+    /// Flows that one of them holds.
+    pub table_size: u32,
     /// The table of packets without a flow of each set.
     pub unaccounted: [MapData; 2],
     /// Where that table takes no more.
     pub fallback: PerCpuArray<MapData, Amount>,
+    /// The write-combining caches.
+    pub cache: Mapped<Slot>,
+    /// Slots of one CPU's cache in each set, as a power of two; 0: there is no cache.
+    pub cache_bits: u8,
+    /// All that passed.
+    pub totals: Mapped<Totals>,
+    /// Registers of both sets that estimate how many flows found no room.
+    pub lost: Mapped<u64>,
+    /// CPUs there may be.
+    pub cpus: u32,
+    /// The length of a tick in nanoseconds, as the programs know it.
+    pub tick_ns: u64,
+    // Programs refer to these by descriptor until each is loaded.
+    _arrays: [aya::maps::Map; 3],
 }
 
 /// Loads the object and makes its tables, `table_size` flows in each of two sets.
 ///
 /// # Errors
 /// [`Error::Permission`] with what is missing, else [`Error::System`].
-pub fn load(table_size: u32, kernel_log: bool) -> Result<Loaded, Error> {
+pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
     // Before Linux 5.11 maps count against this limit. Later it is without effect, so failing is no news.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let failed =
         |error: &(dyn std::error::Error + 'static)| permission::explain("load the kernel programs", error);
-    let coarse = u8::from(coarse_clock());
-    let level = if kernel_log { LOG_ALL } else { LOG_OFF };
+    let cpus = u32::try_from(nr_cpus().map_err(|(_, error)| permission::explain("count the CPUs", &error))?)
+        .unwrap_or(1);
+    let per_cpu = !preempt_rt();
+    let cache_bits = if features.cache && per_cpu { cache_bits(cpus) } else { 0 };
+    let cache_slots = if cache_bits == 0 { 1 } else { (2 * cpus) << cache_bits };
+    let totals_slots = if per_cpu { 2 * cpus * TOTALS_SLOTS } else { 1 };
+    let globals = [
+        ("COARSE_CLOCK", u8::from(coarse_clock())),
+        ("AYA_LOG_LEVEL", if features.log { LOG_ALL } else { LOG_OFF }),
+        ("LOG_ON", u8::from(features.log)),
+        ("CACHE_BITS", cache_bits),
+        ("PER_CPU", u8::from(per_cpu)),
+        ("TOTALS_ON", u8::from(features.totals)),
+        ("OFFLOAD_ON", u8::from(features.offload)),
+        ("TAG_ON", u8::from(features.tag)),
+        ("COOKIE_ON", u8::from(features.cookie)),
+        ("CIDR_FILTER", u8::from(features.cidr)),
+    ];
     let mut loader = EbpfLoader::new();
-    loader.override_global("COARSE_CLOCK", &coarse, true).override_global("AYA_LOG_LEVEL", &level, true);
-    if !kernel_log {
+    for (name, value) in &globals {
+        loader.override_global(name, value, true);
+    }
+    let tick_ns = tick_ns();
+    loader.override_global("TICK_NS", &tick_ns, true);
+    loader.map_max_entries("CACHE", cache_slots).map_max_entries("TOTALS", totals_slots);
+    if !features.log {
         loader.map_max_entries("AYA_LOGS", LOG_BUFFER_OFF);
     }
     let other = if cfg!(debug_assertions) { std::env::var_os(OBJECT_VARIABLE) } else { None };
@@ -74,11 +151,73 @@ pub fn load(table_size: u32, kernel_log: bool) -> Result<Loaded, Error> {
         None => loader.load(OBJECT),
     }
     .map_err(|error| failed(&error))?;
-    let tables = tables(&mut ebpf, table_size)?;
+    let tables = Tables { tick_ns, ..tables(&mut ebpf, table_size, cpus, cache_bits)? };
     Ok(Loaded { ebpf, tables })
 }
 
-fn tables(ebpf: &mut Ebpf, table_size: u32) -> Result<Tables, Error> {
+/// Where a program sends what it does not count itself: program array, place in it, and the program there.
+const RESTS: [(&str, &str, u32, &str); 3] = [
+    ("wherefore_in", "REST", 0, "wherefore_irest"),
+    ("wherefore_out", "REST", 1, "wherefore_orest"),
+    ("wherefore_xdp", "XDP_REST", 0, "wherefore_xrest"),
+];
+
+/// Hands a program to the kernel, after the one that it sends packets to.
+///
+/// # Errors
+/// [`Error::Permission`], or [`Error::System`] with the end of the verifier's protocol.
+pub fn program(ebpf: &mut Ebpf, name: &str) -> Result<(), Error> {
+    if let Some((_, array, place, rest)) = RESTS.iter().find(|(of, ..)| *of == name) {
+        one_program(ebpf, rest)?;
+        let failed = |error: &dyn std::fmt::Display| Error::System {
+            action: format!("make {name} send packets to {rest}"),
+            reason: error.to_string(),
+        };
+        let fd = program_fd(ebpf, rest)
+            .and_then(|fd| fd.try_clone().map_err(ProgramError::IOError))
+            .map_err(|error| failed(&error))?;
+        let map = ebpf.map_mut(array).ok_or_else(|| failed(&"the object was built from other sources"))?;
+        let mut places = ProgramArray::try_from(map).map_err(|error| failed(&error))?;
+        places.set(*place, &fd, 0).map_err(|error| failed(&error))?;
+    }
+    one_program(ebpf, name)
+}
+
+fn one_program(ebpf: &mut Ebpf, name: &str) -> Result<(), Error> {
+    let loaded = match ebpf.program_mut(name) {
+        Some(Program::SchedClassifier(program)) => program.load(),
+        Some(Program::Xdp(program)) => program.load(),
+        _ => Err(ProgramError::NotLoaded),
+    };
+    loaded.map_err(|error| permission::explain(&format!("load the kernel program {name}"), &error))
+}
+
+fn program_fd<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a ProgramFd, ProgramError> {
+    match ebpf.program(name) {
+        Some(Program::SchedClassifier(program)) => program.fd(),
+        Some(Program::Xdp(program)) => program.fd(),
+        _ => Err(ProgramError::NotLoaded),
+    }
+}
+
+/// The length of a tick of the kernel's timer in nanoseconds: the resolution of its coarse clocks.
+fn tick_ns() -> u64 {
+    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| time.tv_nsec());
+    u64::try_from(tick).unwrap_or(0)
+}
+
+/// The size of each CPU's cache that keeps all of them within [`CACHE_LIMIT`].
+fn cache_bits(cpus: u32) -> u8 {
+    let all = |bits: u8| (2 * cpus as usize * size_of::<Slot>()) << bits;
+    (1..=CACHE_BITS).rev().find(|bits| all(*bits) <= CACHE_LIMIT).unwrap_or(0)
+}
+
+/// Whether the kernel is a `PREEMPT_RT` one: there the programs of one CPU may interrupt each other.
+fn preempt_rt() -> bool {
+    std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1")
+}
+
+fn tables(ebpf: &mut Ebpf, table_size: u32, cpus: u32, cache_bits: u8) -> Result<Tables, Error> {
     let generation = Array::try_from(take(ebpf, "GENERATION")?)
         .map_err(|error| permission::explain("use the map GENERATION", &error))?;
     let fallback = PerCpuArray::try_from(take(ebpf, "FALLBACK")?)
@@ -86,7 +225,31 @@ fn tables(ebpf: &mut Ebpf, table_size: u32) -> Result<Tables, Error> {
     let (flow_sets, flows) = sets::<FlowKey, FlowCounters>(ebpf, "FLOWS", "wherefore_flows", table_size)?;
     let (unaccounted_sets, unaccounted) =
         sets::<UnaccountedKey, Amount>(ebpf, "UNACCOUNTED", "wherefore_other", UNACCOUNTED_ENTRIES as u32)?;
-    Ok(Tables { generation, flow_sets, unaccounted_sets, flows, unaccounted, fallback })
+    let arrays = [take(ebpf, "CACHE")?, take(ebpf, "TOTALS")?, take(ebpf, "LOST")?];
+    Ok(Tables {
+        generation,
+        flow_sets,
+        unaccounted_sets,
+        flows,
+        unaccounted,
+        table_size,
+        fallback,
+        cache: mapped(&arrays[0])?,
+        cache_bits,
+        totals: mapped(&arrays[1])?,
+        lost: mapped(&arrays[2])?,
+        cpus,
+        tick_ns: 0,
+        _arrays: arrays,
+    })
+}
+
+fn mapped<T: aya::Pod>(map: &aya::maps::Map) -> Result<Mapped<T>, Error> {
+    let failed = |reason: String| Error::System { action: "map a kernel table into memory".into(), reason };
+    match map {
+        aya::maps::Map::Array(data) => Mapped::new(data).map_err(|error| failed(error.to_string())),
+        _ => Err(failed("it is no array: the object was built from other sources".into())),
+    }
 }
 
 /// Two tables for the map of maps `outer`.

@@ -2,7 +2,9 @@
 
 pub mod attach;
 mod batch;
+mod drain;
 pub mod load;
+mod mapped;
 mod order;
 pub mod permission;
 mod presence;
@@ -18,7 +20,7 @@ pub use permission::missing_capabilities;
 
 use self::{
     attach::Attached,
-    load::{Loaded, Tables},
+    load::{Features, Loaded, Tables},
     order::Order,
     presence::Presence,
     swap::Counting,
@@ -52,7 +54,8 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
     if !missing.is_empty() {
         return Err(permission::denied("count in the kernel", &missing));
     }
-    let Loaded { mut ebpf, tables } = load::load(settings.table_size, settings.kernel_log)?;
+    let Loaded { mut ebpf, tables } =
+        load::load(settings.table_size, &Features { log: settings.kernel_log, ..Features::default() })?;
     let log = if settings.kernel_log { Some(kernel_log(&mut ebpf)?) } else { None };
     let owner =
         Owner::new().map_err(|error| permission::explain("mark kernel filters as our own", &error))?;
@@ -150,6 +153,9 @@ fn kernel_log(ebpf: &mut Ebpf) -> Result<EbpfLogger<KernelLog>, Error> {
 
 /// The loaded programs and tables without an interface, for `BPF_PROG_TEST_RUN`.
 pub mod bench {
+    use aya::programs::Program;
+
+    pub use super::load::Features;
     use super::{BTreeMap, Counting, Ebpf, Error, Loaded, Snapshot, load};
 
     /// Programs and tables; nothing is attached.
@@ -165,8 +171,28 @@ pub mod bench {
         /// # Errors
         /// As [`super::start`].
         pub fn new(table_size: u32) -> Result<Self, Error> {
-            let Loaded { ebpf, tables } = load::load(table_size, false)?;
+            Self::with(table_size, &Features::default())
+        }
+
+        /// As [`Bench::new`], with other features than by default.
+        ///
+        /// # Errors
+        /// As [`super::start`].
+        pub fn with(table_size: u32, features: &Features) -> Result<Self, Error> {
+            let Loaded { ebpf, tables } = load::load(table_size, features)?;
             Ok(Self { ebpf, counting: Counting::new(tables, BTreeMap::new())? })
+        }
+
+        /// Hands the program of this name to the kernel.
+        ///
+        /// # Errors
+        /// As [`super::start`].
+        pub fn load(&mut self, name: &str) -> Result<&Program, Error> {
+            load::program(&mut self.ebpf, name)?;
+            self.ebpf.program(name).ok_or_else(|| Error::System {
+                action: format!("load {name}"),
+                reason: "there is no such program".into(),
+            })
         }
 
         /// Swaps the tables and hands over what the old ones held.

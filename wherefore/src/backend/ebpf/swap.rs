@@ -13,13 +13,20 @@ use aya::{
     util::nr_cpus,
 };
 use nix::time::{ClockId, clock_gettime};
-use wherefore_common::{Amount, FlowCounters, FlowKey, Reason, UnaccountedKey, tables::fallback_slot};
+use wherefore_common::{
+    Amount, FlowCounters, UnaccountedKey,
+    sketch::REGISTERS,
+    tables::{FALLBACK_REASONS, fallback_slot},
+};
 
-use super::{Error, Tables, batch, permission::explain};
+use super::{Error, Tables, batch, drain::Taken, mapped::Mapped, permission::explain};
 use crate::{
     snapshot::{Flow, Snapshot},
     time::Timestamp,
 };
+
+/// Generations count from here, so that 0 in a slot means "never used".
+const FIRST_GENERATION: u32 = 1;
 
 /// The tables, and which of the two sets counts.
 pub struct Counting {
@@ -50,12 +57,11 @@ impl Moment {
 
 /// An interval that ended, with what its set gave so far.
 struct Ended {
-    set: u32,
+    generation: u32,
     began: Moment,
     end: Moment,
-    quiet: bool,
-    flows: Vec<(FlowKey, FlowCounters)>,
-    unaccounted: BTreeMap<UnaccountedKey, Amount>,
+    /// What the set holds, once nobody uses it any more.
+    taken: Option<Taken>,
 }
 
 impl Counting {
@@ -64,8 +70,18 @@ impl Counting {
     /// # Errors
     /// [`Error::System`].
     pub fn new(mut tables: Tables, names: BTreeMap<u32, String>) -> Result<Self, Error> {
-        tables.generation.set(0, 0, 0).map_err(|error| explain("choose a set of tables", &error))?;
-        Ok(Self { tables, generation: 0, names, began: Moment::now()?, first: true, ended: None })
+        tables
+            .generation
+            .set(0, FIRST_GENERATION, 0)
+            .map_err(|error| explain("choose a set of tables", &error))?;
+        Ok(Self {
+            tables,
+            generation: FIRST_GENERATION,
+            names,
+            began: Moment::now()?,
+            first: true,
+            ended: None,
+        })
     }
 
     /// Lets the first interval begin now: loading and attaching are over.
@@ -87,8 +103,7 @@ impl Counting {
             Some(ended) => ended,
             None => self.end()?,
         };
-        let result = self.empty(&mut ended);
-        if let Err(error) = result {
+        if let Err(error) = self.empty(&mut ended) {
             self.ended = Some(ended);
             return Err(error);
         }
@@ -98,41 +113,46 @@ impl Counting {
 
     /// Lets the other set count.
     fn end(&mut self) -> Result<Ended, Error> {
-        let next = self.generation ^ 1;
+        // 0 says of a slot that nothing was ever counted in it.
+        let next = self.generation.checked_add(1).unwrap_or(FIRST_GENERATION + 1);
         self.tables
             .generation
             .set(0, next, 0)
             .map_err(|error| explain("change the set of tables", &error))?;
-        let set = std::mem::replace(&mut self.generation, next);
+        let generation = std::mem::replace(&mut self.generation, next);
         let end = Moment::now()?;
         let began = std::mem::replace(&mut self.began, end);
-        Ok(Ended { set, began, end, quiet: false, flows: Vec::new(), unaccounted: BTreeMap::new() })
+        Ok(Ended { generation, began, end, taken: None })
     }
 
     /// Waits until nobody uses the set any more, and empties it.
     fn empty(&mut self, ended: &mut Ended) -> Result<(), Error> {
-        let Tables { flow_sets, flows, unaccounted, fallback, .. } = &mut self.tables;
-        let [flows, unaccounted] = [&*flows, &*unaccounted].map(|sets| &sets[(ended.set & 1) as usize]);
-        if !ended.quiet {
-            flow_sets
-                .set(ended.set, flows.fd(), 0)
-                .map_err(|error| explain("wait for the kernel programs", &error))?;
-            ended.quiet = true;
-        }
+        let set = ended.generation & 1;
+        let [flows, unaccounted] =
+            [&self.tables.flows, &self.tables.unaccounted].map(|sets| &sets[set as usize]);
+        let taken = match &mut ended.taken {
+            Some(taken) => taken,
+            None => {
+                self.tables
+                    .flow_sets
+                    .set(set, flows.fd(), 0)
+                    .map_err(|error| explain("wait for the kernel programs", &error))?;
+                ended.taken.insert(Taken::from_memory(&self.tables, ended.generation))
+            }
+        };
         let failed = |error: std::io::Error| explain("read the kernel's tables", &error);
-        let taken = &mut ended.flows;
-        batch::drain(flows, |key, counters| taken.push((key, counters))).map_err(failed)?;
-        let taken = &mut ended.unaccounted;
-        batch::drain(unaccounted, |key, amount: Amount| {
-            taken.entry(key).or_default().add(&amount);
-        })
-        .map_err(failed)?;
-        empty_fallback(fallback, ended.set, taken)
-            .map_err(|error| explain("read the kernel's fallback counters", &error))
+        batch::drain(flows, |key, counters| taken.add_flow(key, counters)).map_err(failed)?;
+        batch::drain(unaccounted, |key, amount| taken.add_unaccounted(key, amount)).map_err(failed)?;
+        empty_fallback(&mut self.tables.fallback, set, taken)
+            .map_err(|error| explain("read the kernel's fallback counters", &error))?;
+        clear_lost(&mut self.tables.lost, set);
+        taken.finish(self.tables.table_size as usize);
+        Ok(())
     }
 
     fn snapshot(&self, ended: Ended, complete: bool) -> Snapshot {
-        let Ended { began, end, .. } = ended;
+        let Ended { began, end, taken, .. } = ended;
+        let taken = taken.unwrap_or_default();
         let length = Duration::from_nanos(end.monotonic.saturating_sub(began.monotonic));
         // Where the last interval ended, so that they join; a wall clock that was set back meanwhile must not
         // end an interval before its start.
@@ -142,7 +162,7 @@ impl Counting {
             let before_end = end.monotonic.saturating_sub(nanoseconds);
             end.wall.0.saturating_sub(before_end).max(start.0)
         };
-        let flows = ended
+        let flows = taken
             .flows
             .into_iter()
             .map(|(key, counters)| Flow {
@@ -156,7 +176,7 @@ impl Counting {
             })
             .collect();
         let mut interfaces = self.names.clone();
-        if ended.unaccounted.keys().any(|key| key.ifindex == 0) {
+        if taken.unaccounted.keys().any(|key| key.ifindex == 0) {
             interfaces.insert(0, "(any)".into());
         }
         Snapshot {
@@ -167,9 +187,21 @@ impl Counting {
             complete,
             interfaces,
             flows,
-            unaccounted: ended.unaccounted,
+            unaccounted: taken.unaccounted,
+            passed: taken.passed,
+            lost_flows: taken.lost.estimate(),
             late: Amount::default(),
             dropped: 0,
+        }
+    }
+}
+
+/// Sets the registers of one set back, where any is set.
+fn clear_lost(lost: &mut Mapped<u64>, set: u32) {
+    let first = set * REGISTERS as u32;
+    for register in first..first + REGISTERS as u32 {
+        if lost.get(register) != 0 {
+            lost.set(register, 0);
         }
     }
 }
@@ -179,11 +211,11 @@ impl Counting {
 fn empty_fallback(
     fallback: &mut aya::maps::PerCpuArray<MapData, Amount>,
     set: u32,
-    taken: &mut BTreeMap<UnaccountedKey, Amount>,
+    taken: &mut Taken,
 ) -> Result<(), MapError> {
     for direction in 0..2 {
-        for reason in Reason::ALL {
-            let slot = fallback_slot(set, direction, reason as u8);
+        for reason in 0..FALLBACK_REASONS as u8 {
+            let slot = fallback_slot(set, direction, reason);
             let mut sum = Amount::default();
             for amount in fallback.get(&slot, 0)?.iter() {
                 sum.add(amount);
@@ -194,8 +226,7 @@ fn empty_fallback(
             let cpus = nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
             let zeros = PerCpuValues::try_from(vec![Amount::default(); cpus]).map_err(MapError::IoError)?;
             fallback.set(slot, zeros, 0)?;
-            let key = UnaccountedKey { ifindex: 0, direction, reason: reason as u8, proto: 0, pad: 0 };
-            taken.entry(key).or_default().add(&sum);
+            taken.add_unaccounted(UnaccountedKey { ifindex: 0, direction, reason, proto: 0, pad: 0 }, sum);
         }
     }
     Ok(())

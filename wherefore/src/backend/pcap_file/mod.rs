@@ -203,6 +203,8 @@ impl FileBackend {
             flows: counts.flows,
             unaccounted: counts.unaccounted,
             late: open.late,
+            passed: BTreeMap::new(),
+            lost_flows: counts.lost.estimate(),
             dropped: 0,
         }
     }

@@ -184,6 +184,8 @@ impl Backend for PcapBackend {
             flows: counted.flows,
             unaccounted: counted.unaccounted,
             late,
+            passed: BTreeMap::new(),
+            lost_flows: counted.lost.estimate(),
             dropped,
         }))
     }

@@ -211,6 +211,7 @@ mod tests {
                 ip_bytes: packets * 100,
                 first_ns: times.0,
                 last_ns: times.1,
+                ..FlowCounters::default()
             },
             own: false,
         }

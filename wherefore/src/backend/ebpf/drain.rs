@@ -1,0 +1,148 @@
+//! What a set of tables holds once nobody counts in it any more: flows from the table and from every CPU's
+//! cache, put together.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem::{self, offset_of},
+};
+
+use wherefore_common::{
+    Amount, FlowCounters, FlowKey, Reason, Totals, UnaccountedKey,
+    cache::Slot,
+    sketch,
+    tables::{OtherKind, TOTALS_SLOTS, part},
+};
+
+use super::{load::Tables, mapped::Mapped};
+use crate::{backend::lost::Lost, snapshot::Passed};
+
+/// What is counted under keys of a flow, of few flows.
+type Flows = HashMap<FlowKey, FlowCounters, foldhash::fast::RandomState>;
+
+/// What one set held.
+#[derive(Default)]
+pub struct Taken {
+    /// Flows of the table, each key once.
+    pub flows: Vec<(FlowKey, FlowCounters)>,
+    /// Flows of the caches that were not met in the table yet.
+    pub cached: Flows,
+    /// Packets without a flow.
+    pub unaccounted: BTreeMap<UnaccountedKey, Amount>,
+    /// All that passed.
+    pub passed: BTreeMap<(u32, u8), Passed>,
+    /// The flows that found no room.
+    pub lost: Lost,
+}
+
+impl Taken {
+    /// What the caches, the totals and the registers of a generation hold. They stay as they are, so that after
+    /// an error they can be read again.
+    pub fn from_memory(tables: &Tables, generation: u32) -> Self {
+        let mut taken = Self::default();
+        for cpu in 0..tables.cpus {
+            taken.read_cache(tables, part(cpu, generation), generation);
+            taken.read_totals(&tables.totals, part(cpu, generation), generation);
+        }
+        let first = (generation & 1) * sketch::REGISTERS as u32;
+        for register in 0..sketch::REGISTERS as u32 {
+            taken.lost.raise(register, tables.lost.get(first + register) as u8);
+        }
+        taken
+    }
+
+    fn read_cache(&mut self, tables: &Tables, part: u32, generation: u32) {
+        let Tables { cache, cache_bits: bits, tick_ns, .. } = tables;
+        if *bits == 0 {
+            return;
+        }
+        for index in part << bits..(part + 1) << bits {
+            if cache.number(index, offset_of!(Slot, generation)) != generation {
+                continue;
+            }
+            let slot = cache.get(index);
+            let counters = slot.counters(*tick_ns);
+            if slot.rejected == 0 {
+                self.cached.entry(slot.key).or_default().add(&counters);
+            } else {
+                self.turn_away(&slot.key, &counters, Reason::Filtered, 0);
+            }
+        }
+    }
+
+    fn read_totals(&mut self, totals: &Mapped<Totals>, part: u32, generation: u32) {
+        let first = part * TOTALS_SLOTS;
+        for slot in 0..TOTALS_SLOTS {
+            if first + slot >= totals.len() {
+                return;
+            }
+            let Totals { generation: of, ifindex, .. } = totals.get(first + slot);
+            if of != generation {
+                continue;
+            }
+            let counts = totals.get(first + slot);
+            // The lowest bit of a slot's number is the direction.
+            let direction = (slot & 1) as u8;
+            self.passed.entry((ifindex, direction)).or_default().add(&Passed {
+                seen: Amount { packets: counts.seen_packets, wire_bytes: counts.seen_bytes },
+                all: Amount { packets: counts.packets, wire_bytes: counts.wire_bytes },
+            });
+            if counts.rejected_packets > 0 {
+                let key = UnaccountedKey {
+                    ifindex,
+                    direction,
+                    reason: Reason::Filtered as u8,
+                    ..UnaccountedKey::default()
+                };
+                let amount = Amount { packets: counts.rejected_packets, wire_bytes: counts.rejected_bytes };
+                self.unaccounted.entry(key).or_default().add(&amount);
+            }
+        }
+    }
+
+    /// Takes a flow of the table, with what the caches have of it.
+    pub fn add_flow(&mut self, key: FlowKey, mut counters: FlowCounters) {
+        if let Some(more) = self.cached.remove(&key) {
+            counters.add(&more);
+        }
+        self.flows.push((key, counters));
+    }
+
+    /// Takes an entry of the table of packets without a flow.
+    pub fn add_unaccounted(&mut self, key: UnaccountedKey, amount: Amount) {
+        let place = (key.ifindex, key.direction);
+        if key.reason == OtherKind::Seen as u8 {
+            self.passed.entry(place).or_default().seen.add(&amount);
+        } else if key.reason == OtherKind::Total as u8 {
+            self.passed.entry(place).or_default().all.add(&amount);
+        } else {
+            self.unaccounted.entry(key).or_default().add(&amount);
+        }
+    }
+
+    /// When everything is taken: the flows that only the caches had, while there are fewer than `limit`. Where
+    /// the table was full they are counted as flows without room, since some of their packets may have met it
+    /// full.
+    pub fn finish(&mut self, limit: usize) {
+        let full = self.unaccounted.keys().any(|key| key.reason == Reason::TableFull as u8);
+        for (key, counters) in mem::take(&mut self.cached) {
+            if full || self.flows.len() >= limit {
+                self.lost.add(&key);
+                self.turn_away(&key, &counters, Reason::TableFull, key.proto);
+            } else {
+                self.flows.push((key, counters));
+            }
+        }
+    }
+
+    fn turn_away(&mut self, key: &FlowKey, counters: &FlowCounters, reason: Reason, proto: u8) {
+        let key = UnaccountedKey {
+            ifindex: key.ifindex,
+            direction: key.direction,
+            reason: reason as u8,
+            proto,
+            pad: 0,
+        };
+        let amount = Amount { packets: counters.packets, wire_bytes: counters.wire_bytes };
+        self.unaccounted.entry(key).or_default().add(&amount);
+    }
+}

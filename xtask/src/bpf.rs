@@ -23,36 +23,92 @@ use crate::setup::{self, succeed};
 
 const TARGET: &str = "bpfel-unknown-none";
 const PACKAGE: &str = "wherefore-ebpf";
-const OBJECT: &str = "wherefore/src/backend/ebpf/wherefore.bpf.o";
-const STAMP: &str = "wherefore/src/backend/ebpf/wherefore.bpf.toml";
+/// The object that the library carries.
+const PROGRAMS: Object = Object {
+    binary: PACKAGE,
+    path: "wherefore/src/backend/ebpf/wherefore.bpf.o",
+    parts: &[PACKAGE, "wherefore-common/src", "wherefore-common/Cargo.toml"],
+    others: REFERENCE.parts,
+};
+/// The object of `cargo xtask bench`.
+const REFERENCE: Object = Object {
+    binary: "reference",
+    path: "tests/src/bin/bench/reference.bpf.o",
+    parts: &["wherefore-ebpf/src/reference.rs"],
+    others: &[],
+};
 /// Names another object to the tests and the agent (`load.rs`).
 const OBJECT_VARIABLE: &str = "WHEREFORE_BPF_OBJECT";
 
-/// Builds the object. With `check` it is compared with the committed one instead of replacing it: with
-/// the tools of the stamp byte by byte, with others by the kernel tests.
+/// A committed object.
+struct Object {
+    /// Name of the binary in [`PACKAGE`].
+    binary: &'static str,
+    /// Where it lies, from the workspace's folder on; the stamp lies beside it.
+    path: &'static str,
+    /// Files and folders it is built from.
+    parts: &'static [&'static str],
+    /// What of these it is not built from.
+    others: &'static [&'static str],
+}
+
+impl Object {
+    fn stamp_path(&self) -> PathBuf {
+        Path::new(self.path).with_extension("toml")
+    }
+
+    fn source_hash(&self, root: &Path) -> Result<String> {
+        source_hash(root, self.parts, self.others)
+    }
+
+    /// The committed bytes and their stamp, which must belong together.
+    fn committed(&self, root: &Path) -> Result<Stamp> {
+        let path = root.join(self.stamp_path());
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let stamp = Stamp::parse(&text)?;
+        let bytes = fs::read(root.join(self.path)).with_context(|| format!("cannot read {}", self.path))?;
+        ensure!(
+            sha256(&bytes) == stamp.object,
+            "{} is not the one of {}: run cargo xtask bpf",
+            self.path,
+            path.display()
+        );
+        Ok(stamp)
+    }
+}
+
+/// Builds the objects. With `check` they are compared with the committed ones instead of replacing them:
+/// with the tools of the stamp byte by byte, with others by the kernel tests.
 ///
 /// # Errors
 /// What is missing and how to get it, the compiler's failure, or the difference found.
 pub fn run(check: bool) -> Result<()> {
     let root = root()?;
     let toolchain = Toolchain::find()?;
-    let built = build(&root, &toolchain)?;
-    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-    let stamp = Stamp {
-        rustc: toolchain.rustc_version,
-        llvm: toolchain.llvm_version,
-        bpf_linker: toolchain.linker_version,
-        aya_ebpf: stamp::locked_version(&root, "aya-ebpf")?,
-        object: sha256(&bytes),
-        sources: source_hash(&root)?,
-    };
-    if check {
-        return compare(&root, &built, &stamp);
+    compile(&root, &toolchain)?;
+    let aya_ebpf = stamp::locked_version(&root, "aya-ebpf")?;
+    let mut others = false;
+    for object in [&PROGRAMS, &REFERENCE] {
+        let built = strip(&root, &toolchain, object)?;
+        let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+        let stamp = Stamp {
+            rustc: toolchain.rustc_version.clone(),
+            llvm: toolchain.llvm_version.clone(),
+            bpf_linker: toolchain.linker_version.clone(),
+            aya_ebpf: aya_ebpf.clone(),
+            object: sha256(&bytes),
+            sources: object.source_hash(&root)?,
+        };
+        if check {
+            others |= !same(&root, object, &built, &stamp)?;
+            continue;
+        }
+        fs::write(root.join(object.path), &bytes).with_context(|| format!("cannot write {}", object.path))?;
+        let path = root.join(object.stamp_path());
+        fs::write(&path, stamp.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("{}: {} bytes, sha256 {}", object.path, bytes.len(), stamp.object);
     }
-    fs::write(root.join(OBJECT), &bytes).with_context(|| format!("cannot write {OBJECT}"))?;
-    fs::write(root.join(STAMP), stamp.to_string()).with_context(|| format!("cannot write {STAMP}"))?;
-    println!("{OBJECT}: {} bytes, sha256 {}", bytes.len(), stamp.object);
-    Ok(())
+    if others { kernel_tests(&stripped(&root, &PROGRAMS)) } else { Ok(()) }
 }
 
 /// The workspace's folder.
@@ -62,8 +118,8 @@ fn root() -> Result<PathBuf> {
     root.canonicalize().with_context(|| format!("no folder {}", root.display()))
 }
 
-/// Compiles, links and strips; the path of the object.
-fn build(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
+/// Compiles and links the programs.
+fn compile(root: &Path, toolchain: &Toolchain) -> Result<()> {
     let target = root.join("target/bpf");
     let mut cargo = Command::new(&toolchain.cargo);
     cargo
@@ -93,9 +149,18 @@ fn build(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
     for other in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS"] {
         cargo.env_remove(other);
     }
-    succeed(&mut cargo)?;
-    let linked = target.join(TARGET).join("release").join(PACKAGE);
-    let stripped = target.join("wherefore.bpf.o");
+    succeed(&mut cargo)
+}
+
+/// Where [`strip`] leaves an object.
+fn stripped(root: &Path, object: &Object) -> PathBuf {
+    root.join("target/bpf").join(object.binary).with_extension("bpf.o")
+}
+
+/// The path of the linked object without debugging information.
+fn strip(root: &Path, toolchain: &Toolchain, object: &Object) -> Result<PathBuf> {
+    let linked = root.join("target/bpf").join(TARGET).join("release").join(object.binary);
+    let stripped = stripped(root, object);
     // DWARF is seven eighths of the file and of no use in the kernel; BTF stays.
     let mut strip = Command::new(&toolchain.strip);
     strip.arg("--strip-debug").arg("-o").arg(&stripped).arg(&linked);
@@ -129,30 +194,35 @@ fn rustflags(root: &Path, toolchain: &Toolchain) -> Result<Vec<String>> {
     Ok(flags)
 }
 
-fn compare(root: &Path, built: &Path, now: &Stamp) -> Result<()> {
-    let text = fs::read_to_string(root.join(STAMP)).with_context(|| format!("cannot read {STAMP}"))?;
-    let committed = Stamp::parse(&text)?;
-    let object = fs::read(root.join(OBJECT)).with_context(|| format!("cannot read {OBJECT}"))?;
-    ensure!(sha256(&object) == committed.object, "{OBJECT} is not the one of {STAMP}: run cargo xtask bpf");
+/// Whether the object just built has the committed one's bytes. Other bytes are a fault where the same tools
+/// made them.
+fn same(root: &Path, object: &Object, built: &Path, now: &Stamp) -> Result<bool> {
+    let committed = object.committed(root)?;
+    let path = object.path;
     ensure!(
         committed.sources == now.sources,
-        "{OBJECT} was built from other sources than these: run cargo xtask bpf"
+        "{path} was built from other sources than these: run cargo xtask bpf"
     );
     if committed.object == now.object {
-        println!("{OBJECT} is what its sources give, byte by byte");
-        return Ok(());
+        println!("{path} is what its sources give, byte by byte");
+        return Ok(true);
     }
     let differences = committed.tool_differences(now);
     if differences.is_empty() {
         bail!("the same tools make other bytes of the same sources; see {}", built.display());
     }
-    println!("other tools make other bytes, so the kernel tests decide:\n{}", differences.join("\n"));
+    println!("{path}: other tools make other bytes, so the kernel tests decide:\n{}", differences.join("\n"));
+    Ok(false)
+}
+
+/// Lets the kernel tests judge a rebuilt object.
+fn kernel_tests(built: &Path) -> Result<()> {
     setup::ensure(&setup::ALL, true)?;
     // The tests start the agent too.
     crate::cargo(&["build", "--locked", "--workspace", "--exclude", PACKAGE])?;
     let mut tests = Command::new(setup::cargo());
     tests
-        .current_dir(root)
+        .current_dir(setup::workspace())
         .args(["test", "--locked", "--workspace", "--exclude", PACKAGE, "--test", "kernel_*"])
         .env(OBJECT_VARIABLE, built)
         .env("WHEREFORE_REQUIRE_BPF", "1");
@@ -164,10 +234,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_object_belongs_to_its_sources() {
+    fn the_committed_objects_belong_to_their_sources() {
         let root = root().unwrap();
-        let stamp = Stamp::parse(&fs::read_to_string(root.join(STAMP)).unwrap()).unwrap();
-        assert_eq!(sha256(&fs::read(root.join(OBJECT)).unwrap()), stamp.object, "run cargo xtask bpf");
-        assert_eq!(source_hash(&root).unwrap(), stamp.sources, "run cargo xtask bpf");
+        for object in [&PROGRAMS, &REFERENCE] {
+            let stamp = object.committed(&root).unwrap();
+            let sources = object.source_hash(&root).unwrap();
+            assert_eq!(sources, stamp.sources, "{}: run cargo xtask bpf", object.path);
+        }
     }
 }

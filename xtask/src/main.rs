@@ -1,5 +1,6 @@
-//! Chores of the project: `cargo xtask run`, `test`, `bpf`.
+//! Chores of the project: `cargo xtask run`, `test`, `bpf`, `bench`.
 
+mod bench;
 mod bpf;
 mod setup;
 mod suite;
@@ -38,6 +39,15 @@ enum Xtask {
         #[arg(long)]
         check: bool,
     },
+    /// Measure what Wherefore costs, beside references; `-- --help` tells what there is.
+    Bench {
+        /// Do not install what is missing; say what it is and stop.
+        #[arg(long)]
+        no_install: bool,
+        /// Names of measurements, `--short`, `--json FILE`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -45,6 +55,7 @@ fn main() -> ExitCode {
         Xtask::Run { no_install, args } => run(!no_install, &args),
         Xtask::Test { no_install, args } => suite::run(!no_install, &args),
         Xtask::Setup => setup::ensure(&setup::ALL, true).map(|()| ExitCode::SUCCESS),
+        Xtask::Bench { no_install, args } => bench::run(!no_install, &args),
         Xtask::Bpf { check } => bpf::run(check).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -91,13 +91,14 @@ pub fn sha256(bytes: &[u8]) -> String {
     })
 }
 
-/// One hash over everything the object is made of: both crates' files, and the versions of the crates
-/// they need.
-pub fn source_hash(root: &Path) -> Result<String> {
+/// One hash over everything an object is made of: the files in and under `parts`, those of `others` left
+/// out, and the versions of the crates they need.
+pub fn source_hash(root: &Path, parts: &[&str], others: &[&str]) -> Result<String> {
     let mut files = Vec::new();
-    for part in ["wherefore-ebpf", "wherefore-common/src", "wherefore-common/Cargo.toml"] {
+    for part in parts {
         collect(&root.join(part), &mut files)?;
     }
+    files.retain(|file| !others.iter().any(|other| *file == root.join(other)));
     files.sort();
     let mut hash = Sha256::new();
     for path in files {

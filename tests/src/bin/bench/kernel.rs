@@ -1,0 +1,205 @@
+//! Nanoseconds a packet costs in the kernel programs, by test runs of the kernel.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{Ebpf, programs::ProgramFd};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use wherefore::backend::ebpf::bench::Bench;
+
+use crate::{
+    Scope,
+    pattern::Pattern,
+    report::{Cell, Table},
+    rig::{Kind, Rig, load},
+};
+
+const PATTERNS: [Pattern; 5] = [
+    Pattern::One,
+    Pattern::Trains { flows: 1_000 },
+    Pattern::Uniform { flows: 1_000 },
+    Pattern::Zipf { flows: 100_000 },
+    Pattern::Uniform { flows: 100_000 },
+];
+
+/// Flows the tables are made for, as many as the smallest program's.
+const TABLE: u32 = 1 << 17;
+
+/// A program to be measured. Owns what keeps it and its tables alive.
+struct Subject {
+    name: String,
+    kind: Kind,
+    program: ProgramFd,
+    /// Of the net cost of this reference a share is told.
+    counts: bool,
+    _bench: Option<Bench>,
+    _ebpf: Option<Ebpf>,
+}
+
+/// Runs every program on every pattern.
+///
+/// # Errors
+/// What the kernel says.
+pub fn measure(scope: Scope) -> Result<Vec<Table>> {
+    let packets = scope.pick(1 << 20, 1 << 14);
+    let rounds = scope.pick(9, 1);
+    pin(0)?;
+    let c_object = build_c_reference()?;
+    let mut names: Vec<(String, Kind, bool)> = Vec::new();
+    // By program, then by pattern.
+    let mut least: Vec<Vec<f64>> = Vec::new();
+    for pattern in PATTERNS {
+        let mut rig = Rig::new(&pattern.steps(packets))?;
+        let subjects = subjects(&mut rig, c_object.as_deref())?;
+        if names.is_empty() {
+            names =
+                subjects.iter().map(|subject| (subject.name.clone(), subject.kind, subject.counts)).collect();
+            least = vec![Vec::new(); subjects.len()];
+        }
+        // The first time through the pattern makes the flows.
+        for subject in &subjects {
+            rig.run(subject.kind, &subject.program, packets)?;
+        }
+        let mut figures = vec![f64::INFINITY; subjects.len()];
+        for _ in 0..rounds {
+            for (figure, subject) in figures.iter_mut().zip(&subjects) {
+                *figure = figure.min(rig.run(subject.kind, &subject.program, packets)?);
+            }
+        }
+        for (row, figure) in least.iter_mut().zip(figures) {
+            row.push(figure);
+        }
+    }
+    Ok(tables(&names, &least, rounds, packets))
+}
+
+fn tables(names: &[(String, Kind, bool)], least: &[Vec<f64>], rounds: usize, packets: usize) -> Vec<Table> {
+    let columns: Vec<String> = PATTERNS.into_iter().map(Pattern::name).collect();
+    let row =
+        |name: &str| names.iter().position(|(other, ..)| other == name).and_then(|place| least.get(place));
+    let nanoseconds = names
+        .iter()
+        .zip(least)
+        .map(|((name, ..), figures)| {
+            (name.clone(), figures.iter().map(|&figure| Cell::Number(figure, 0)).collect())
+        })
+        .collect();
+    let shares = names
+        .iter()
+        .zip(least)
+        .filter(|((_, _, counts), _)| *counts)
+        .filter_map(|((name, kind, _), figures)| {
+            let (empty, smallest) = match kind {
+                Kind::Tc => (row("empty")?, row("smallest")?),
+                Kind::Xdp => (row("empty, XDP")?, row("smallest, XDP")?),
+            };
+            let share = |place: usize| (figures[place] - empty[place]) / (smallest[place] - empty[place]);
+            Some((name.clone(), (0..figures.len()).map(|place| Cell::Number(share(place), 2)).collect()))
+        })
+        .collect();
+    vec![
+        Table {
+            name: "kernel",
+            about: format!(
+                "Nanoseconds a packet, the driver's included: least of {rounds} interleaved rounds of {packets} packets."
+            ),
+            columns: columns.clone(),
+            rows: nanoseconds,
+        },
+        Table {
+            name: "kernel_share",
+            about: "The same net of the empty program, as a share of the smallest program.".into(),
+            columns,
+            rows: shares,
+        },
+    ]
+}
+
+/// Everything that is measured, references first.
+fn subjects(rig: &mut Rig, c_object: Option<&Path>) -> Result<Vec<Subject>> {
+    let mut subjects = Vec::new();
+    let references = [
+        ("empty", Kind::Tc, "empty", false),
+        ("smallest", Kind::Tc, "smallest", true),
+        ("empty, XDP", Kind::Xdp, "empty_xdp", false),
+        ("smallest, XDP", Kind::Xdp, "smallest_xdp", true),
+    ];
+    for (name, kind, program, counts) in references {
+        let program = load(&mut rig.ebpf, program)?;
+        subjects.push(Subject { name: name.into(), kind, program, counts, _bench: None, _ebpf: None });
+    }
+    if let Some(path) = c_object {
+        let mut ebpf = Ebpf::load_file(path).with_context(|| format!("loading {}", path.display()))?;
+        let program = load(&mut ebpf, "count")?;
+        let name = "smallest, in C".into();
+        subjects.push(Subject {
+            name,
+            kind: Kind::Tc,
+            program,
+            counts: true,
+            _bench: None,
+            _ebpf: Some(ebpf),
+        });
+    }
+    for (variant, make) in VARIANTS {
+        for (kind, name) in
+            [(Kind::Tc, "wherefore_in"), (Kind::Tc, "wherefore_out"), (Kind::Xdp, "wherefore_xdp")]
+        {
+            let mut bench = make()?;
+            let program = load(&mut bench.ebpf, name)?;
+            let name = format!("{name}{variant}");
+            subjects.push(Subject { name, kind, program, counts: true, _bench: Some(bench), _ebpf: None });
+        }
+    }
+    Ok(subjects)
+}
+
+type Make = fn() -> Result<Bench>;
+
+/// This program as it comes, and without one of its features: what that feature costs is the difference.
+const VARIANTS: [(&str, Make); 1] = [("", || Ok(Bench::new(TABLE)?))];
+
+/// Compiles the smallest program's C form where it and a compiler for it are; else says what is missing.
+fn build_c_reference() -> Result<Option<PathBuf>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let source = root.join("../shared/bench/smallest.bpf.c");
+    let compiler = ["clang", "clang-19"].into_iter().find(|name| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    });
+    let (Some(compiler), true) = (compiler, source.is_file()) else {
+        eprintln!("the smallest program in C is left out: no clang, or no ../shared/bench/smallest.bpf.c");
+        return Ok(None);
+    };
+    let folder = root.join("target/bench");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    // aya knows the sections of TC programs by their older name only.
+    let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
+    let copy = folder.join("smallest.bpf.c");
+    fs::write(&copy, text.replace("SEC(\"tc\")", "SEC(\"classifier\")"))
+        .with_context(|| format!("cannot write {}", copy.display()))?;
+    let object = copy.with_extension("o");
+    let headers = format!("-I/usr/include/{}-linux-gnu", std::env::consts::ARCH);
+    let output = Command::new(compiler)
+        .args(["-O2", "-g", "-target", "bpf", &headers, "-c"])
+        .arg(&copy)
+        .arg("-o")
+        .arg(&object)
+        .output()
+        .context("cannot run clang")?;
+    ensure!(output.status.success(), "clang: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(Some(object))
+}
+
+/// Keeps this thread on one CPU.
+fn pin(cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set).context("cannot keep to one CPU")
+}

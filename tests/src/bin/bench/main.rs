@@ -1,0 +1,75 @@
+//! What Wherefore costs, each figure beside a reference measured in the same go:
+//! `cargo xtask bench [NAME…]`, which builds the agent and this in release mode. docs/performance.md explains the
+//! measurements.
+
+mod kernel;
+mod pattern;
+mod report;
+mod rig;
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, ValueEnum};
+
+use self::report::{Report, Table};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Measurement {
+    /// Nanoseconds a packet costs in the kernel programs.
+    Kernel,
+}
+
+/// How thoroughly.
+#[derive(Clone, Copy, Debug)]
+struct Scope {
+    /// A few seconds for everything: figures of no worth, but each path is gone once.
+    short: bool,
+}
+
+impl Scope {
+    /// `long` of a thorough run, `short` of a short one.
+    const fn pick<T: Copy>(self, long: T, short: T) -> T {
+        if self.short { short } else { long }
+    }
+}
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", about = "Measures what Wherefore costs, beside references")]
+struct Args {
+    /// What to measure; everything where nothing is named.
+    measurements: Vec<Measurement>,
+    /// Go each way once in a few seconds: shows that the measurements work, not what things cost.
+    #[arg(long)]
+    short: bool,
+    /// Write the figures to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "loading kernel programs and making network namespaces needs root"
+    );
+    let scope = Scope { short: args.short };
+    let chosen =
+        if args.measurements.is_empty() { Measurement::value_variants() } else { &args.measurements };
+    let mut report = Report::new(args.short);
+    for measurement in chosen {
+        let tables: Vec<Table> = match measurement {
+            Measurement::Kernel => kernel::measure(scope),
+        }
+        .with_context(|| format!("measuring {measurement:?}"))?;
+        for table in tables {
+            print!("\n{table}");
+            report.add(table);
+        }
+    }
+    if let Some(path) = args.json {
+        fs::write(&path, report.json()?).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}

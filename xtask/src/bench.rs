@@ -1,0 +1,22 @@
+//! `cargo xtask bench`: builds the agent and the measurements (`tests/src/bin/bench`) in release mode, and runs
+//! them.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+
+use crate::{cargo, setup};
+
+/// `args` are those of the measurements' program.
+///
+/// # Errors
+/// What does not build, or cannot be measured here.
+pub fn run(install: bool, args: &[String]) -> anyhow::Result<ExitCode> {
+    setup::ensure(&setup::ALL, install)?;
+    let packages = ["--package", "wherefore", "--package", "wherefore-tests", "--bins"];
+    cargo(&[&["build", "--release", "--locked"], &packages[..]].concat())?;
+    let binary = setup::workspace().join("target/release/bench");
+    let mut command = Command::new(&binary);
+    command.args(args).current_dir(setup::workspace());
+    setup::become_command(command).with_context(|| format!("cannot start {}", binary.display()))
+}

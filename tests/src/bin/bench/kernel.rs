@@ -177,7 +177,7 @@ fn build_c_reference() -> Result<Option<PathBuf>> {
         eprintln!("the smallest program in C is left out: no clang, or no ../shared/bench/smallest.bpf.c");
         return Ok(None);
     };
-    let folder = root.join("target/bench");
+    let folder = crate::folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // aya knows the sections of TC programs by their older name only.
     let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;

@@ -2,10 +2,12 @@
 //! `cargo xtask bench [NAME…]`, which builds the agent and this in release mode. docs/performance.md explains the
 //! measurements.
 
+mod file;
 mod kernel;
 mod pattern;
 mod report;
 mod rig;
+mod traffic;
 
 use std::{fs, path::PathBuf};
 
@@ -19,6 +21,8 @@ use self::report::{Report, Table};
 enum Measurement {
     /// Nanoseconds a packet costs in the kernel programs.
     Kernel,
+    /// Speed of reading capture files.
+    File,
 }
 
 /// How thoroughly.
@@ -61,6 +65,7 @@ fn main() -> Result<()> {
     for measurement in chosen {
         let tables: Vec<Table> = match measurement {
             Measurement::Kernel => kernel::measure(scope),
+            Measurement::File => file::measure(scope),
         }
         .with_context(|| format!("measuring {measurement:?}"))?;
         for table in tables {
@@ -72,4 +77,18 @@ fn main() -> Result<()> {
         fs::write(&path, report.json()?).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// The agent's binary: `$WHEREFORE_BIN`, else the one beside this.
+fn agent() -> PathBuf {
+    std::env::var_os("WHEREFORE_BIN").map_or_else(|| beside("wherefore"), PathBuf::from)
+}
+
+/// Where what is made for measurements is kept: `target/bench`.
+fn folder() -> PathBuf {
+    beside("../bench")
+}
+
+fn beside(name: &str) -> PathBuf {
+    std::env::current_exe().unwrap_or_default().with_file_name(name)
 }

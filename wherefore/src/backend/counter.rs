@@ -318,6 +318,7 @@ mod tests {
                         ip_bytes: 28,
                         first_ns: u64::from(number),
                         last_ns: u64::from(number),
+                        ..FlowCounters::default()
                     };
                     let full = expected.len() == limit as usize;
                     match expected.get_mut(&host) {

@@ -6,13 +6,16 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use aya::{Ebpf, programs::ProgramFd};
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramFd},
+};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use wherefore::backend::ebpf::bench::Bench;
+use wherefore::backend::ebpf::bench::{Bench, Features};
 
 use crate::{
     Scope,
@@ -148,23 +151,39 @@ fn subjects(rig: &mut Rig, c_object: Option<&Path>) -> Result<Vec<Subject>> {
             _ebpf: Some(ebpf),
         });
     }
-    for (variant, make) in VARIANTS {
-        for (kind, name) in
-            [(Kind::Tc, "wherefore_in"), (Kind::Tc, "wherefore_out"), (Kind::Xdp, "wherefore_xdp")]
-        {
-            let mut bench = make()?;
-            let program = load(&mut bench.ebpf, name)?;
-            let name = format!("{name}{variant}");
-            subjects.push(Subject { name, kind, program, counts: true, _bench: Some(bench), _ebpf: None });
-        }
+    for (kind, name) in
+        [(Kind::Tc, "wherefore_in"), (Kind::Tc, "wherefore_out"), (Kind::Xdp, "wherefore_xdp")]
+    {
+        subjects.push(ours(name, kind, name, &Features::default())?);
+    }
+    for (without, features) in VARIANTS {
+        subjects.push(ours(&format!("wherefore_out{without}"), Kind::Tc, "wherefore_out", &features)?);
     }
     Ok(subjects)
 }
 
-type Make = fn() -> Result<Bench>;
+fn ours(name: &str, kind: Kind, program: &str, features: &Features) -> Result<Subject> {
+    let mut bench = Bench::with(TABLE, features)?;
+    let program = match bench.load(program)? {
+        Program::SchedClassifier(program) => program.fd()?.try_clone()?,
+        Program::Xdp(program) => program.fd()?.try_clone()?,
+        other => bail!("a program of type {:?}", other.prog_type()),
+    };
+    Ok(Subject { name: name.into(), kind, program, counts: true, _bench: Some(bench), _ebpf: None })
+}
 
-/// This program as it comes, and without one of its features: what that feature costs is the difference.
-const VARIANTS: [(&str, Make); 1] = [("", || Ok(Bench::new(TABLE)?))];
+const ALL: Features =
+    Features { totals: true, offload: true, tag: true, cookie: false, cache: true, cidr: false, log: false };
+
+/// This program with one feature more or less than by default: what that feature costs is the difference.
+const VARIANTS: [(&str, Features); 6] = [
+    (" without totals", Features { totals: false, ..ALL }),
+    (" without offload", Features { offload: false, ..ALL }),
+    (" without tag", Features { tag: false, ..ALL }),
+    (" without cache", Features { cache: false, ..ALL }),
+    (" with cookie", Features { cookie: true, ..ALL }),
+    (" ready for a CIDR filter", Features { cidr: true, ..ALL }),
+];
 
 /// Compiles the smallest program's C form where it and a compiler for it are; else says what is missing.
 fn build_c_reference() -> Result<Option<PathBuf>> {

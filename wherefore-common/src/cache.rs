@@ -1,12 +1,19 @@
 //! The write-combining cache in front of the flow table: one part per CPU, so that nothing in it is atomic.
 //!
-//! A packet of the flow that holds a slot adds to it and is done. Another flow's packet writes what the slot
-//! holds to the flow table and takes its place. Slots carry the generation they count for, so one from an
-//! earlier interval, which user space has read, is as good as empty: nothing ever needs clearing.
+//! A flow has two places, side by side. A packet of a flow that holds one of them adds to it and is done. A packet
+//! that finds both held by others goes to the flow table itself, and counts as a strike against its first place:
+//! who is struck [`STRIKES`] times without a packet of its own in between, is written to the table and gives way.
+//! So the flows that send the most keep their slots, and a thousand that send little do not push each other out.
+//!
+//! Slots carry the generation they count for, so one from an earlier interval, which user space has read, is as
+//! good as empty: nothing ever needs clearing.
 
 use crate::{FlowCounters, FlowKey};
 
-/// One slot: two cache lines, the first of which holds what a packet compares.
+/// Strikes that end a flow's hold on a slot.
+pub const STRIKES: u16 = 4;
+
+/// One slot: two cache lines, the first of which holds what a packet of another flow looks at.
 ///
 /// Times are kept in ticks of the kernel's timer: to read a clock costs a packet 15 ns, the number of ticks none.
 #[repr(C, align(64))]
@@ -16,8 +23,10 @@ pub struct Slot {
     pub key: FlowKey,
     /// The interval that they belong to; 0: none.
     pub generation: u32,
-    /// 1 where a CIDR filter rejects the flow: the counts belong to no flow.
-    pub rejected: u32,
+    /// Packets of other flows since the last of this one that came between two of them.
+    pub strikes: u16,
+    /// The low bits of `packets` when the last of them came.
+    pub mark: u16,
     /// As in [`FlowCounters`], since the flow took the slot.
     pub packets: u64,
     /// Likewise.
@@ -28,31 +37,41 @@ pub struct Slot {
     pub last_tick: u64,
     /// Ticks when the flow took the slot.
     pub first_tick: u64,
-    /// The time then.
-    pub first_ns: u64,
     /// As in [`FlowCounters`].
     pub estimated: u64,
     /// Likewise.
     pub cookie: u64,
+    /// 1 where a CIDR filter rejects the flow: the counts belong to no flow.
+    pub rejected: u64,
     /// Always 0.
     pub pad: u64,
 }
 
 impl Slot {
-    /// What it counted, with times by the clock. A tick lasts `tick_ns` nanoseconds.
+    /// What it counted, in [`FlowCounters`] of ticks.
     #[inline(always)]
     #[must_use]
-    pub const fn counters(&self, tick_ns: u64) -> FlowCounters {
-        let ticks = self.last_tick.wrapping_sub(self.first_tick);
+    pub const fn counters(&self) -> FlowCounters {
         FlowCounters {
             packets: self.packets,
             wire_bytes: self.wire_bytes,
             ip_bytes: self.ip_bytes,
-            first_ns: self.first_ns,
-            last_ns: self.first_ns.wrapping_add(ticks.wrapping_mul(tick_ns)),
+            first_ns: self.first_tick,
+            last_ns: self.last_tick,
             estimated: self.estimated,
             cookie: self.cookie,
         }
+    }
+
+    /// Counts the packet of another flow that came to this slot; true: the slot is that one's now.
+    #[inline(always)]
+    pub const fn strike(&mut self) -> bool {
+        if self.packets as u16 != self.mark {
+            self.mark = self.packets as u16;
+            self.strikes = 0;
+        }
+        self.strikes += 1;
+        self.strikes >= STRIKES
     }
 }
 

@@ -2,8 +2,8 @@
 
 /// What one flow carried in one interval.
 ///
-/// Times are nanoseconds of the clock of whoever counts: `CLOCK_MONOTONIC` in the kernel, the packet's
-/// own timestamp in a capture.
+/// Times are nanoseconds of the clock of whoever counts: the packet's own timestamp in a capture. The kernel
+/// programs write ticks of the kernel's timer in their place, which user space makes nanoseconds of.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowCounters {
@@ -13,9 +13,9 @@ pub struct FlowCounters {
     pub wire_bytes: u64,
     /// Bytes of the IP packets: IPv4 total length, or IPv6 payload length + 40 (what `NetFlow` counts).
     pub ip_bytes: u64,
-    /// When the first packet was seen.
+    /// When the first packet came.
     pub first_ns: u64,
-    /// When the last packet was seen.
+    /// When the last packet came.
     pub last_ns: u64,
     /// Of `packets`, those that may stand for several frames on the wire, how many is not known: merged by
     /// offload, and seen where their sizes are not (libpcap, generic XDP). Their bytes are as seen.

@@ -11,8 +11,8 @@ use wherefore_common::{
 use crate::{
     cache,
     context::{Skb, Xdp},
-    functions::{self, Outcome},
-    tables,
+    functions,
+    tables::{self, Outcome},
     totals::{self, Passed},
 };
 
@@ -75,7 +75,7 @@ pub struct Place {
 #[inline(always)]
 pub fn plain_skb(skb: &Skb, direction: Direction) -> bool {
     let figures = figures(skb, direction);
-    if figures.gso_size != 0 || !cache::is_on() {
+    if figures.gso_size != 0 {
         return false;
     }
     let Some(plain) = parse::plain(skb) else { return false };
@@ -85,7 +85,6 @@ pub fn plain_skb(skb: &Skb, direction: Direction) -> bool {
     let generation = tables::generation();
     total(generation, &place, figures.len, &size);
     let outcome = cache::count(generation, &key, &Volume::new(&size), || cookie(skb, direction));
-    let outcome = outcome.unwrap_or(Outcome::Known);
     if LOG_ON.load() != 0 && outcome != Outcome::Known {
         functions::wherefore_log(
             skb.raw(),
@@ -115,7 +114,7 @@ pub fn skb(skb: &Skb, direction: Direction, result: Result<(), Reason>, parsed: 
     match result {
         Ok(()) => {
             let key = parsed_key(parsed, &place);
-            match flow(generation, &key, &Volume::new(&size), || cookie(skb, direction)) {
+            match cache::count(generation, &key, &Volume::new(&size), || cookie(skb, direction)) {
                 Outcome::Known => {}
                 Outcome::New => log_new(skb.ctx(), place.ifindex, parsed.proto, size.wire_bytes),
                 Outcome::Refused => log_refused(skb.ctx(), place.ifindex, parsed.proto),
@@ -143,9 +142,6 @@ pub fn log_refused(ctx: &impl EbpfContext, ifindex: u32, proto: u8) {
 /// Counts a packet of the XDP program if it is of the plainest kind; false: nothing was done.
 #[inline(always)]
 pub fn plain_xdp(frame: &Xdp) -> bool {
-    if !cache::is_on() {
-        return false;
-    }
     let Some(plain) = parse::plain(frame) else { return false };
     let place = Place { ifindex: frame.ifindex(), direction: Direction::Ingress };
     let size = Size { packets: 1, wire_bytes: frame.len(), ip_bytes: plain.ip_len };
@@ -167,7 +163,9 @@ pub fn xdp(frame: &Xdp, result: Result<(), Reason>, parsed: &Parsed) {
     total(generation, &place, len, &size);
     match result {
         Ok(()) => {
-            if flow(generation, &parsed_key(parsed, &place), &Volume::new(&size), || 0) == Outcome::New {
+            if cache::count(generation, &parsed_key(parsed, &place), &Volume::new(&size), || 0)
+                == Outcome::New
+            {
                 log_new(frame.ctx(), place.ifindex, parsed.proto, len);
             }
         }
@@ -176,17 +174,6 @@ pub fn xdp(frame: &Xdp, result: Result<(), Reason>, parsed: &Parsed) {
             debug!(frame.ctx(), "interface {}: no flow, reason {}", place.ifindex, reason as u8);
         }
     }
-}
-
-/// Counts a packet in its flow.
-#[inline(always)]
-fn flow(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl Fn() -> u64) -> Outcome {
-    cache::count(generation, key, volume, &cookie).unwrap_or_else(|| {
-        let Volume { packets, wire_bytes, ip_bytes, estimated } = *volume;
-        let sizes = [generation, packets, wire_bytes, ip_bytes, u32::from(estimated), 0];
-        let key: *const [u64; 6] = key;
-        Outcome::from_number(functions::wherefore_direct(key.cast(), &sizes, cookie()))
-    })
 }
 
 #[inline(always)]

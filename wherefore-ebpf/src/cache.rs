@@ -5,16 +5,15 @@
 
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use wherefore_common::{
-    FlowKey,
+    FlowCounters, FlowKey,
     cache::{Slot, hash},
     tables::part,
 };
 
 use crate::{
     account::Volume,
-    cidr,
-    functions::{self, Outcome},
-    tables::{MMAPABLE, cpu, now, ticks},
+    cidr, functions,
+    tables::{self, MMAPABLE, Outcome, cpu, ticks},
 };
 
 /// Parts of equal size by CPU and set. Resized by user space.
@@ -25,62 +24,89 @@ static CACHE: Array<Slot, 2, MMAPABLE> = Array::new();
 #[unsafe(no_mangle)]
 static CACHE_BITS: Global<u8> = Global::new(0);
 
-/// True where there is a cache.
+/// Counts a packet in its flow, whose key comes as words. `cookie` is asked for where the flow is new here.
 #[inline(always)]
-pub fn is_on() -> bool {
-    CACHE_BITS.load() != 0
-}
-
-/// Counts a packet in its flow, whose key comes as words. `cookie` is asked for where the flow takes a slot.
-/// `None`: there is no cache.
-#[inline(always)]
-pub fn count(
-    generation: u32,
-    key: &[u64; 6],
-    volume: &Volume,
-    cookie: impl FnOnce() -> u64,
-) -> Option<Outcome> {
-    let bits = u32::from(CACHE_BITS.load());
-    if bits == 0 {
-        return None;
-    }
-    let index = part(cpu(), generation) << bits | (hash(key) >> (64 - bits)) as u32;
-    let place = CACHE.get_ptr_mut(index)?;
-    // SAFETY: a valid pointer into the map, to a slot that only this CPU writes to (see above).
-    let slot = unsafe { &mut *place };
+pub fn count(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl FnOnce() -> u64) -> Outcome {
     let packets = u64::from(volume.packets);
-    if slot.generation == generation {
-        if same(&slot.key.words(), key) {
-            slot.packets += packets;
-            slot.wire_bytes += u64::from(volume.wire_bytes);
-            slot.ip_bytes += u64::from(volume.ip_bytes);
-            slot.last_tick = ticks();
-            if volume.estimated {
-                slot.estimated += packets;
+    let bits = u32::from(CACHE_BITS.load());
+    let mut mine: *mut Slot = core::ptr::null_mut();
+    if bits != 0 {
+        let first = part(cpu(), generation) << bits | (hash(key) >> (64 - bits)) as u32;
+        if let Some(slot) = CACHE.get_ptr_mut(first) {
+            if hit(slot, generation, key, volume) {
+                return Outcome::Known;
             }
-            return Some(Outcome::Known);
+            if let Some(other) = CACHE.get_ptr_mut(first ^ 1) {
+                if hit(other, generation, key, volume) {
+                    return Outcome::Known;
+                }
+                // SAFETY: valid pointers into the map, to slots that only this CPU writes to (see above).
+                let (slot, other) = unsafe { (&mut *slot, &mut *other) };
+                if slot.generation != generation {
+                    mine = slot;
+                } else if other.generation != generation {
+                    mine = other;
+                } else if slot.strike() {
+                    mine = slot;
+                }
+            }
         }
-        functions::wherefore_evict(place);
     }
     let tick = ticks();
-    *slot = Slot {
-        key: FlowKey::from_words(*key),
-        generation,
-        rejected: 0,
+    let mut to_table = *key;
+    let mut counters = FlowCounters {
         packets,
         wire_bytes: u64::from(volume.wire_bytes),
         ip_bytes: u64::from(volume.ip_bytes),
-        last_tick: tick,
-        first_tick: tick,
-        first_ns: now(),
+        first_ns: tick,
+        last_ns: tick,
         estimated: if volume.estimated { packets } else { 0 },
         cookie: cookie(),
-        pad: 0,
     };
-    if cidr::is_on() {
-        functions::wherefore_judge(place);
+    let rejected =
+        cidr::is_on() && functions::wherefore_judge((&raw const to_table).cast(), u64::from(generation)) != 0;
+    let mut reject = rejected;
+    if !mine.is_null() {
+        // SAFETY: as above.
+        let slot = unsafe { &mut *mine };
+        let before =
+            (slot.generation == generation).then(|| (slot.key.words(), slot.counters(), slot.rejected != 0));
+        slot.key = FlowKey::from_words(*key);
+        slot.strikes = 0;
+        slot.mark = volume.packets as u16;
+        slot.packets = packets;
+        slot.wire_bytes = counters.wire_bytes;
+        slot.ip_bytes = counters.ip_bytes;
+        slot.last_tick = tick;
+        slot.first_tick = tick;
+        slot.estimated = counters.estimated;
+        slot.cookie = counters.cookie;
+        slot.rejected = u64::from(rejected);
+        slot.generation = generation;
+        let Some(before) = before else { return Outcome::New };
+        (to_table, counters, reject) = before;
     }
-    Some(Outcome::New)
+    let outcome = tables::put(generation, &FlowKey::from_words(to_table), &counters, reject);
+    if mine.is_null() { outcome } else { Outcome::New }
+}
+
+/// Adds a packet to a slot if that is its flow's.
+#[inline(always)]
+fn hit(slot: *mut Slot, generation: u32, key: &[u64; 6], volume: &Volume) -> bool {
+    // SAFETY: a valid pointer into the map, to a slot that only this CPU writes to (see above).
+    let slot = unsafe { &mut *slot };
+    if slot.generation != generation || !same(&slot.key.words(), key) {
+        return false;
+    }
+    let packets = u64::from(volume.packets);
+    slot.packets += packets;
+    slot.wire_bytes += u64::from(volume.wire_bytes);
+    slot.ip_bytes += u64::from(volume.ip_bytes);
+    slot.last_tick = ticks();
+    if volume.estimated {
+        slot.estimated += packets;
+    }
+    true
 }
 
 /// Equality without a branch a word.

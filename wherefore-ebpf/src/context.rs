@@ -175,11 +175,6 @@ impl Xdp {
     }
 
     #[inline(always)]
-    pub fn raw(&self) -> *mut xdp_md {
-        self.ctx.ctx
-    }
-
-    #[inline(always)]
     pub fn ctx(&self) -> &XdpContext {
         &self.ctx
     }

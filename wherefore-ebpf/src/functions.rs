@@ -11,15 +11,14 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use wherefore_common::{
-    FlowCounters, FlowKey, Reason, UnaccountedKey,
-    cache::Slot,
+    FlowKey, UnaccountedKey,
     parse::{self, Packet, Step},
 };
 
 use crate::{
     account, cidr,
     context::{Skb, Xdp},
-    tables,
+    tables::{self, Outcome},
 };
 
 #[inline(always)]
@@ -70,112 +69,15 @@ pub extern "C" fn wherefore_log(skb: *mut __sk_buff, outcome: u64, proto: u64, b
     0
 }
 
-/// What became of a packet with a flow.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The flow was known, or it is filtered.
-    Known,
-    /// The flow is new in this CPU's cache, or in the table.
-    New,
-    /// There was no room for it.
-    Refused,
-}
-
-impl Outcome {
-    /// The outcome as a number.
-    #[inline(always)]
-    pub const fn number(self) -> u64 {
-        match self {
-            Self::Known => 0,
-            Self::New => 1,
-            Self::Refused => 2,
-        }
-    }
-
-    /// The outcome of a number that [`wherefore_slow`] returned.
-    #[inline(always)]
-    pub const fn from_number(number: u64) -> Self {
-        match number {
-            0 => Self::Known,
-            1 => Self::New,
-            _ => Self::Refused,
-        }
-    }
-}
-
-/// Counts in the flow table what `slot` of the cache holds, which another flow needs.
+/// Whether the CIDR filter rejects the flow `key`: 1, else 0.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn wherefore_evict(slot: *const Slot) -> u64 {
-    if slot.is_null() {
+pub extern "C" fn wherefore_judge(key: *const FlowKey, generation: u64) -> u64 {
+    if key.is_null() {
         return 0;
     }
-    // SAFETY: valid and not null, says the verifier; the slot is this CPU's own.
-    let slot = unsafe { &*slot };
-    put(slot.generation, &slot.key, &slot.counters(tables::tick_ns()), slot.rejected != 0);
-    0
-}
-
-/// Asks the CIDR filter about the flow that has just taken `slot`.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn wherefore_judge(slot: *mut Slot) -> u64 {
-    if slot.is_null() {
-        return 0;
-    }
-    // SAFETY: as above.
-    let slot = unsafe { &mut *slot };
-    slot.rejected = u32::from(cidr::rejects(slot.generation, &slot.key));
-    0
-}
-
-/// Counts a packet in the flow table itself, where there is no cache. `sizes`: generation, packets, wire bytes,
-/// IP bytes, whether it is estimated.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn wherefore_direct(key: *const FlowKey, sizes: *const [u32; 6], cookie: u64) -> u64 {
-    if key.is_null() || sizes.is_null() {
-        return Outcome::Refused.number();
-    }
-    // SAFETY: valid and not null, says the verifier; nobody writes to them meanwhile.
-    let (key, [generation, packets, wire_bytes, ip_bytes, estimated, _]) = unsafe { (&*key, *sizes) };
-    let now = tables::now();
-    let more = FlowCounters {
-        packets: u64::from(packets),
-        wire_bytes: u64::from(wire_bytes),
-        ip_bytes: u64::from(ip_bytes),
-        first_ns: now,
-        last_ns: now,
-        estimated: if estimated == 0 { 0 } else { u64::from(packets) },
-        cookie,
-    };
-    put(generation, key, &more, cidr::rejects(generation, key)).number()
-}
-
-/// Adds to a flow in the table, or by the reason why it is in none.
-#[inline(always)]
-fn put(generation: u32, key: &FlowKey, more: &FlowCounters, rejected: bool) -> Outcome {
-    let (reason, proto, outcome) = if rejected {
-        (Reason::Filtered, 0, Outcome::Known)
-    } else {
-        match tables::count_flow(generation, key, more) {
-            Ok(true) => return Outcome::New,
-            Ok(false) => return Outcome::Known,
-            Err(reason) => {
-                tables::remember_lost(generation, key);
-                (reason, key.proto, Outcome::Refused)
-            }
-        }
-    };
-    let key = UnaccountedKey {
-        ifindex: key.ifindex,
-        direction: key.direction,
-        reason: reason as u8,
-        proto,
-        pad: 0,
-    };
-    tables::count_unaccounted(generation, &key, more.packets, more.wire_bytes);
-    outcome
+    // SAFETY: valid and not null, says the verifier; nobody writes to it meanwhile.
+    u64::from(cidr::rejects(generation as u32, unsafe { &*key }))
 }
 
 /// Counts packets without a flow, under the key whose word is `key`.

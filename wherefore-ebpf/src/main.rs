@@ -121,6 +121,13 @@ pub fn wherefore_xrest(ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
+/// Tells user space how ticks and nanoseconds belong together; run by hand, attached nowhere.
+#[classifier]
+pub fn wherefore_clock(_: TcContext) -> i32 {
+    tables::read_clock();
+    NEXT
+}
+
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

@@ -5,13 +5,13 @@
 
 use core::arch::asm;
 
+use crate::functions;
 use aya_ebpf::{
-    Global,
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
     helpers::{
         bpf_ktime_get_ns,
-        generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_coarse_ns},
+        generated::{bpf_get_smp_processor_id, bpf_jiffies64},
     },
     macros::btf_map,
 };
@@ -44,10 +44,9 @@ static LOST: Array<u64, { 2 * sketch::REGISTERS }, MMAPABLE> = Array::new();
 /// Lets user space read and write the table as memory (Linux 5.5).
 pub const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
-/// 1 where the kernel has `bpf_ktime_get_coarse_ns` (5.11): a clock read once per tick, for a tenth of
-/// the price.
-#[unsafe(no_mangle)]
-static COARSE_CLOCK: Global<u8> = Global::new(0);
+/// Ticks, and the time by `CLOCK_MONOTONIC` in nanoseconds, at one moment: written when user space asks.
+#[btf_map]
+static CLOCK: Array<[u64; 2], 1> = Array::new();
 
 /// The generation at this moment. To be read once a packet: all its counts then belong to one set.
 #[inline(always)]
@@ -65,14 +64,13 @@ pub fn ticks() -> u64 {
     unsafe { bpf_jiffies64() }
 }
 
-/// The length of a tick in nanoseconds.
-#[unsafe(no_mangle)]
-static TICK_NS: Global<u64> = Global::new(0);
-
-/// The length of a tick in nanoseconds.
+/// Writes to [`CLOCK`].
 #[inline(always)]
-pub fn tick_ns() -> u64 {
-    TICK_NS.load()
+pub fn read_clock() {
+    if let Some(clock) = CLOCK.get_ptr_mut(0) {
+        // SAFETY: a valid pointer into the map; only user space's test run gets here.
+        unsafe { *clock = [ticks(), bpf_ktime_get_ns()] }
+    }
 }
 
 /// The CPU this runs on, from 0. With bottom halves off it stays the same.
@@ -80,18 +78,6 @@ pub fn tick_ns() -> u64 {
 pub fn cpu() -> u32 {
     // SAFETY: a helper without arguments.
     unsafe { bpf_get_smp_processor_id() }
-}
-
-/// `CLOCK_MONOTONIC`, or its coarse sister.
-#[inline(always)]
-pub fn now() -> u64 {
-    if COARSE_CLOCK.load() == 0 {
-        // SAFETY: a helper without arguments.
-        unsafe { bpf_ktime_get_ns() }
-    } else {
-        // SAFETY: a helper without arguments.
-        unsafe { bpf_ktime_get_coarse_ns() }
-    }
 }
 
 /// Adds atomically: several CPUs count into one flow. `core`'s atomics have no such operation on this
@@ -119,7 +105,7 @@ fn add_flow(counters: *mut FlowCounters, more: &FlowCounters) {
         if more.last_ns > (*counters).last_ns {
             (*counters).last_ns = more.last_ns;
         }
-        if (*counters).cookie == 0 {
+        if more.cookie != 0 {
             (*counters).cookie = more.cookie;
         }
     }
@@ -149,6 +135,65 @@ pub fn count_flow(generation: u32, key: &FlowKey, more: &FlowCounters) -> Result
         Err(E2BIG) => Err(Reason::TableFull),
         Err(_) => Err(Reason::TableBusy),
     }
+}
+
+/// What became of a packet with a flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The flow was known, or it is filtered.
+    Known,
+    /// The flow is new in this CPU's cache, or in the table.
+    New,
+    /// There was no room for it.
+    Refused,
+}
+
+impl Outcome {
+    /// The outcome as a number.
+    #[inline(always)]
+    pub const fn number(self) -> u64 {
+        match self {
+            Self::Known => 0,
+            Self::New => 1,
+            Self::Refused => 2,
+        }
+    }
+
+    /// The outcome of a number given to [`crate::functions::wherefore_log`].
+    #[inline(always)]
+    pub const fn from_number(number: u64) -> Self {
+        match number {
+            0 => Self::Known,
+            1 => Self::New,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// Adds to a flow in the table, or by the reason why it is in none.
+#[inline(always)]
+pub fn put(generation: u32, key: &FlowKey, more: &FlowCounters, rejected: bool) -> Outcome {
+    let (reason, proto, outcome) = if rejected {
+        (Reason::Filtered, 0, Outcome::Known)
+    } else {
+        match count_flow(generation, key, more) {
+            Ok(true) => return Outcome::New,
+            Ok(false) => return Outcome::Known,
+            Err(reason) => {
+                remember_lost(generation, key);
+                (reason, key.proto, Outcome::Refused)
+            }
+        }
+    };
+    let key = UnaccountedKey {
+        ifindex: key.ifindex,
+        direction: key.direction,
+        reason: reason as u8,
+        proto,
+        pad: 0,
+    };
+    functions::wherefore_other(key.word(), u64::from(generation), more.packets, more.wire_bytes);
+    outcome
 }
 
 /// Remembers a key that found no room, for an estimate of how many there were.

@@ -51,7 +51,7 @@ impl Taken {
     }
 
     fn read_cache(&mut self, tables: &Tables, part: u32, generation: u32) {
-        let Tables { cache, cache_bits: bits, tick_ns, .. } = tables;
+        let Tables { cache, cache_bits: bits, .. } = tables;
         if *bits == 0 {
             return;
         }
@@ -60,7 +60,7 @@ impl Taken {
                 continue;
             }
             let slot = cache.get(index);
-            let counters = slot.counters(*tick_ns);
+            let counters = slot.counters();
             if slot.rejected == 0 {
                 self.cached.entry(slot.key).or_default().add(&counters);
             } else {

@@ -5,22 +5,18 @@ use std::path::Path;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, ArrayOfMaps, MapData, PerCpuArray, ProgramArray},
-    programs::{Program, ProgramError, ProgramFd, ProgramType},
-    sys::{BpfHelper, is_helper_supported},
+    programs::{Program, ProgramError, ProgramFd},
     util::nr_cpus,
 };
 use aya_obj::generated::bpf_map_type;
-use nix::{
-    sys::resource::{RLIM_INFINITY, Resource, setrlimit},
-    time::{ClockId, clock_getres},
-};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use wherefore_common::{
     Amount, FlowCounters, FlowKey, Totals, UnaccountedKey,
     cache::Slot,
     tables::{TOTALS_SLOTS, UNACCOUNTED_ENTRIES},
 };
 
-use super::{Error, mapped::Mapped, permission};
+use super::{Error, clock::Clock, mapped::Mapped, permission};
 
 /// The kernel programs, built by `cargo xtask bpf` from `wherefore-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("wherefore.bpf.o");
@@ -102,8 +98,8 @@ pub struct Tables {
     pub lost: Mapped<u64>,
     /// CPUs there may be.
     pub cpus: u32,
-    /// The length of a tick in nanoseconds, as the programs know it.
-    pub tick_ns: u64,
+    /// Times in the tables.
+    pub clock: Clock,
     // Programs refer to these by descriptor until each is loaded.
     _arrays: [aya::maps::Map; 3],
 }
@@ -124,7 +120,6 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
     let cache_slots = if cache_bits == 0 { 1 } else { (2 * cpus) << cache_bits };
     let totals_slots = if per_cpu { 2 * cpus * TOTALS_SLOTS } else { 1 };
     let globals = [
-        ("COARSE_CLOCK", u8::from(coarse_clock())),
         ("AYA_LOG_LEVEL", if features.log { LOG_ALL } else { LOG_OFF }),
         ("LOG_ON", u8::from(features.log)),
         ("CACHE_BITS", cache_bits),
@@ -139,8 +134,6 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
     for (name, value) in &globals {
         loader.override_global(name, value, true);
     }
-    let tick_ns = tick_ns();
-    loader.override_global("TICK_NS", &tick_ns, true);
     loader.map_max_entries("CACHE", cache_slots).map_max_entries("TOTALS", totals_slots);
     if !features.log {
         loader.map_max_entries("AYA_LOGS", LOG_BUFFER_OFF);
@@ -151,7 +144,7 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
         None => loader.load(OBJECT),
     }
     .map_err(|error| failed(&error))?;
-    let tables = Tables { tick_ns, ..tables(&mut ebpf, table_size, cpus, cache_bits)? };
+    let tables = tables(&mut ebpf, table_size, cpus, cache_bits)?;
     Ok(Loaded { ebpf, tables })
 }
 
@@ -200,12 +193,6 @@ fn program_fd<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a ProgramFd, ProgramEr
     }
 }
 
-/// The length of a tick of the kernel's timer in nanoseconds: the resolution of its coarse clocks.
-fn tick_ns() -> u64 {
-    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| time.tv_nsec());
-    u64::try_from(tick).unwrap_or(0)
-}
-
 /// The size of each CPU's cache that keeps all of them within [`CACHE_LIMIT`].
 fn cache_bits(cpus: u32) -> u8 {
     let all = |bits: u8| (2 * cpus as usize * size_of::<Slot>()) << bits;
@@ -239,7 +226,7 @@ fn tables(ebpf: &mut Ebpf, table_size: u32, cpus: u32, cache_bits: u8) -> Result
         totals: mapped(&arrays[1])?,
         lost: mapped(&arrays[2])?,
         cpus,
-        tick_ns: 0,
+        clock: Clock::new(ebpf)?,
         _arrays: arrays,
     })
 }
@@ -281,16 +268,9 @@ fn sets<K, V>(
     Ok((sets, tables))
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
     ebpf.take_map(name).ok_or_else(|| Error::System {
         action: "load the kernel programs".into(),
         reason: format!("the object has no map {name}: it was built from other sources"),
     })
-}
-
-/// Whether TC programs may call `bpf_ktime_get_coarse_ns` (Linux 5.11).
-#[must_use]
-pub fn coarse_clock() -> bool {
-    is_helper_supported(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_ktime_get_coarse_ns)
-        .unwrap_or(false)
 }

@@ -2,6 +2,7 @@
 
 pub mod attach;
 mod batch;
+mod clock;
 mod drain;
 pub mod load;
 mod mapped;
@@ -40,7 +41,7 @@ pub struct EbpfBackend {
     order: Order,
     presence: Presence,
     log: Option<EbpfLogger<KernelLog>>,
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
     _owner: Owner,
 }
 
@@ -74,7 +75,7 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
         .map(|(target, attached)| Watched { name: target.name.clone(), hook: attached.hook.clone() })
         .collect();
     let description = Description { backend: "ebpf", why: why(settings.hook, &watched), watched };
-    Ok(EbpfBackend { description, attached, counting, order, presence, log, _ebpf: ebpf, _owner: owner })
+    Ok(EbpfBackend { description, attached, counting, order, presence, log, ebpf, _owner: owner })
 }
 
 fn names(targets: &[Target]) -> BTreeMap<u32, String> {
@@ -113,7 +114,7 @@ impl Backend for EbpfBackend {
         self.order.check(Instant::now());
         // Looked at before the tables are read: what was counted until an interface went is in them then.
         let watching = self.presence.check();
-        let snapshot = self.counting.poll()?;
+        let snapshot = self.counting.poll(&self.ebpf)?;
         if !watching && snapshot.flows.is_empty() && snapshot.unaccounted.is_empty() {
             return Err(super::all_gone());
         }
@@ -125,7 +126,7 @@ impl Backend for EbpfBackend {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        self.counting.poll().map(Some)
+        self.counting.poll(&self.ebpf).map(Some)
     }
 }
 
@@ -200,7 +201,7 @@ pub mod bench {
         /// # Errors
         /// As [`super::Backend::poll`].
         pub fn poll(&mut self) -> Result<Snapshot, Error> {
-            self.counting.poll()
+            self.counting.poll(&self.ebpf)
         }
     }
 }

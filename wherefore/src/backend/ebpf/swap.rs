@@ -9,6 +9,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use aya::{
+    Ebpf,
     maps::{MapData, MapError, PerCpuValues},
     util::nr_cpus,
 };
@@ -19,7 +20,7 @@ use wherefore_common::{
     tables::{FALLBACK_REASONS, fallback_slot},
 };
 
-use super::{Error, Tables, batch, drain::Taken, mapped::Mapped, permission::explain};
+use super::{Error, Tables, batch, clock::Reading, drain::Taken, mapped::Mapped, permission::explain};
 use crate::{
     snapshot::{Flow, Snapshot},
     time::Timestamp,
@@ -60,6 +61,8 @@ struct Ended {
     generation: u32,
     began: Moment,
     end: Moment,
+    /// Of the times in the tables.
+    clock: Reading,
     /// What the set holds, once nobody uses it any more.
     taken: Option<Taken>,
 }
@@ -98,10 +101,10 @@ impl Counting {
     /// # Errors
     /// [`Error::System`]; what was taken out of the kernel until then comes with the next call, and its
     /// interval is then the longer one.
-    pub fn poll(&mut self) -> Result<Snapshot, Error> {
+    pub fn poll(&mut self, ebpf: &Ebpf) -> Result<Snapshot, Error> {
         let mut ended = match self.ended.take() {
             Some(ended) => ended,
-            None => self.end()?,
+            None => self.end(ebpf)?,
         };
         if let Err(error) = self.empty(&mut ended) {
             self.ended = Some(ended);
@@ -112,7 +115,8 @@ impl Counting {
     }
 
     /// Lets the other set count.
-    fn end(&mut self) -> Result<Ended, Error> {
+    fn end(&mut self, ebpf: &Ebpf) -> Result<Ended, Error> {
+        let clock = self.tables.clock.read(ebpf)?;
         // 0 says of a slot that nothing was ever counted in it.
         let next = self.generation.checked_add(1).unwrap_or(FIRST_GENERATION + 1);
         self.tables
@@ -122,7 +126,7 @@ impl Counting {
         let generation = std::mem::replace(&mut self.generation, next);
         let end = Moment::now()?;
         let began = std::mem::replace(&mut self.began, end);
-        Ok(Ended { generation, began, end, taken: None })
+        Ok(Ended { generation, began, end, clock, taken: None })
     }
 
     /// Waits until nobody uses the set any more, and empties it.
@@ -151,15 +155,15 @@ impl Counting {
     }
 
     fn snapshot(&self, ended: Ended, complete: bool) -> Snapshot {
-        let Ended { began, end, taken, .. } = ended;
+        let Ended { began, end, clock, taken, .. } = ended;
         let taken = taken.unwrap_or_default();
         let length = Duration::from_nanos(end.monotonic.saturating_sub(began.monotonic));
         // Where the last interval ended, so that they join; a wall clock that was set back meanwhile must not
         // end an interval before its start.
         let start = began.wall.min(end.wall);
-        // The coarse clock is up to a tick late, so a first packet can seem to come before its interval.
-        let epoch = |nanoseconds: u64| {
-            let before_end = end.monotonic.saturating_sub(nanoseconds);
+        // A tick is up to its length late, so a first packet can seem to come before its interval.
+        let epoch = |tick: u64| {
+            let before_end = end.monotonic.saturating_sub(clock.nanoseconds(tick));
             end.wall.0.saturating_sub(before_end).max(start.0)
         };
         let flows = taken

@@ -8,56 +8,86 @@
 //! Slots carry the generation they count for, so one from an earlier interval, which user space has read, is as
 //! good as empty: nothing ever needs clearing.
 
-use crate::{FlowCounters, FlowKey};
+use crate::FlowCounters;
 
 /// Strikes that end a flow's hold on a slot.
 pub const STRIKES: u16 = 4;
 
-/// One slot: two cache lines, the first of which holds what a packet of another flow looks at.
+/// One slot: two cache lines, of which a packet of its flow touches the first.
 ///
 /// Times are kept in ticks of the kernel's timer: to read a clock costs a packet 15 ns, the number of ticks none.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// Whose counts these are.
-    pub key: FlowKey,
-    /// The interval that they belong to; 0: none.
-    pub generation: u32,
-    /// Packets of other flows since the last of this one that came between two of them.
-    pub strikes: u16,
-    /// The low bits of `packets` when the last of them came.
-    pub mark: u16,
-    /// As in [`FlowCounters`], since the flow took the slot.
-    pub packets: u64,
-    /// Likewise.
+    /// Whose counts these are, and the interval that they belong to ([`head`]); 0: none.
+    pub head: [u64; 6],
+    /// As in [`FlowCounters`], since the flow took the slot; with [`FULL`] the counts must go to the table.
+    pub packets: u32,
+    /// The low half of the number of ticks when the last packet came.
+    pub last_tick: u32,
+    /// As in [`FlowCounters`].
     pub wire_bytes: u64,
-    /// Likewise.
-    pub ip_bytes: u64,
-    /// Ticks when the last packet came.
-    pub last_tick: u64,
     /// Ticks when the flow took the slot.
     pub first_tick: u64,
+    /// What the link's bytes were beyond one [`LINK`] a packet (wrapping): 0 for nearly all, so that the second
+    /// line is left alone.
+    pub beyond_link: u64,
     /// As in [`FlowCounters`].
     pub estimated: u64,
     /// Likewise.
     pub cookie: u64,
     /// 1 where a CIDR filter rejects the flow: the counts belong to no flow.
-    pub rejected: u64,
+    pub rejected: u32,
+    /// Packets of other flows since the last of this one that came between two of them.
+    pub strikes: u16,
+    /// The low bits of `packets` when the last of them came.
+    pub mark: u16,
     /// Always 0.
-    pub pad: u64,
+    pub pad: [u64; 3],
+}
+
+/// Bytes between wire and IP bytes of an ordinary packet: an Ethernet header.
+pub const LINK: u32 = 14;
+
+/// So many packets a slot holds at most.
+pub const FULL: u32 = 1 << 31;
+
+/// The words that a slot of the flow `key` begins with: the key's own, the generation in the high half of the last,
+/// which is 0 in a key.
+#[inline(always)]
+#[must_use]
+pub const fn head(key: &[u64; 6], generation: u32) -> [u64; 6] {
+    [key[0], key[1], key[2], key[3], key[4], key[5] | (generation as u64) << 32]
 }
 
 impl Slot {
+    /// The interval that the counts belong to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        (self.head[5] >> 32) as u32
+    }
+
+    /// Words of the flow's key.
+    #[inline(always)]
+    #[must_use]
+    pub const fn key(&self) -> [u64; 6] {
+        let [a, b, c, d, e, last] = self.head;
+        [a, b, c, d, e, last & 0xffff_ffff]
+    }
+
     /// What it counted, in [`FlowCounters`] of ticks.
     #[inline(always)]
     #[must_use]
     pub const fn counters(&self) -> FlowCounters {
+        let packets = self.packets as u64;
+        let ticks = self.last_tick.wrapping_sub(self.first_tick as u32) as u64;
         FlowCounters {
-            packets: self.packets,
+            packets,
             wire_bytes: self.wire_bytes,
-            ip_bytes: self.ip_bytes,
+            ip_bytes: self.wire_bytes.wrapping_sub(packets * LINK as u64).wrapping_sub(self.beyond_link),
             first_ns: self.first_tick,
-            last_ns: self.last_tick,
+            last_ns: self.first_tick.wrapping_add(ticks),
             estimated: self.estimated,
             cookie: self.cookie,
         }
@@ -81,11 +111,12 @@ const _: () = assert!(size_of::<Slot>() == 128);
 // SAFETY: repr(C), integers and byte arrays only; the size assertion above shows there is no padding.
 unsafe impl aya::Pod for Slot {}
 
-/// Odd numbers without a pattern: the first 64 bits of the fractional parts of the square roots of 2, 3, 5, 7,
-/// 11 and 13, made odd (FIPS 180-4, 5.3.5 lists them).
+/// Odd numbers without a pattern: the first 64 bits of the fractional parts of the square roots of 3, 2, 5, 7, 11
+/// and 13, made odd (FIPS 180-4, 5.3.5 lists them). In this order those of source and destination leave the same
+/// remainder by 4, so that addresses that differ in step lose one bit and no more.
 const MULTIPLIERS: [u64; 6] = [
-    0x6a09_e667_f3bc_c909,
     0xbb67_ae85_84ca_a73b,
+    0x6a09_e667_f3bc_c909,
     0x3c6e_f372_fe94_f82b,
     0xa54f_f53a_5f1d_36f1,
     0x510e_527f_ade6_82d1,
@@ -104,4 +135,37 @@ pub const fn hash(words: &[u64; 6]) -> u64 {
         .wrapping_add(words[3].wrapping_mul(MULTIPLIERS[3]))
         .wrapping_add(words[4].wrapping_mul(MULTIPLIERS[4]))
         .wrapping_add(words[5].wrapping_mul(MULTIPLIERS[5]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_gives_back_what_went_in() {
+        let key = [1, 2, 3, 4, 5, 0x0004_0611];
+        let mut slot = Slot {
+            head: head(&key, 7),
+            packets: 3,
+            last_tick: 2,
+            wire_bytes: 300,
+            first_tick: (1 << 40) + 0xffff_fffe,
+            // A padded frame, and two without a link header.
+            beyond_link: 6_u64.wrapping_sub(28),
+            ..Slot::default()
+        };
+        assert_eq!((slot.key(), slot.generation()), (key, 7));
+        let counters = slot.counters();
+        assert_eq!(
+            (counters.packets, counters.wire_bytes, counters.ip_bytes),
+            (3, 300, 300 - 3 * 14 - 6 + 28)
+        );
+        assert_eq!(counters.last_ns - counters.first_ns, 4);
+        // Three strikes are survived, and a packet in between forgives them.
+        slot.mark = 3;
+        assert!(![slot.strike(), slot.strike(), slot.strike()].contains(&true));
+        slot.packets += 1;
+        assert!(![slot.strike(), slot.strike(), slot.strike()].contains(&true));
+        assert!(slot.strike());
+    }
 }

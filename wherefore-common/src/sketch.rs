@@ -4,7 +4,7 @@
 //! cardinality estimation algorithm", 2007. A register keeps the greatest rank (position of the first 1 in
 //! the hash) of the keys that fall to it; standard error 1.04 / sqrt(registers).
 
-use crate::{FlowKey, cache};
+use crate::FlowKey;
 
 /// Bits of the hash that choose a register.
 const BITS: u32 = 12;
@@ -15,14 +15,25 @@ pub const REGISTERS: usize = 1 << BITS;
 #[inline(always)]
 #[must_use]
 pub const fn place(key: &FlowKey) -> (u32, u8) {
-    // The finaliser of MurmurHash3 (public domain): every bit of the sum reaches every other.
-    let mut h = cache::hash(&key.words());
+    // Word by word with the multiplier and the shifts of MurmurHash3's finaliser (public domain): each bit of the
+    // key reaches every bit, whatever the words have in common.
+    let words = key.words();
+    let mut h = 0;
+    let mut place = 0;
+    while place < words.len() {
+        h = mix(h ^ words[place]);
+        place += 1;
+    }
+    ((h >> (64 - BITS)) as u32, rank(h << BITS))
+}
+
+#[inline(always)]
+const fn mix(mut h: u64) -> u64 {
     h ^= h >> 33;
     h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
     h ^= h >> 33;
     h = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    h ^= h >> 33;
-    ((h >> (64 - BITS)) as u32, rank(h << BITS))
+    h ^ h >> 33
 }
 
 /// Position of the highest 1 of the upper 52 bits, from 1; 53 where there is none. In halves: the kernel's

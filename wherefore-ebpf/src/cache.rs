@@ -6,7 +6,7 @@
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use wherefore_common::{
     FlowCounters, FlowKey,
-    cache::{Slot, hash},
+    cache::{FULL, LINK, Slot, hash, head},
     tables::part,
 };
 
@@ -27,24 +27,26 @@ static CACHE_BITS: Global<u8> = Global::new(0);
 /// Counts a packet in its flow, whose key comes as words. `cookie` is asked for where the flow is new here.
 #[inline(always)]
 pub fn count(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl FnOnce() -> u64) -> Outcome {
-    let packets = u64::from(volume.packets);
     let bits = u32::from(CACHE_BITS.load());
+    let head = head(key, generation);
     let mut mine: *mut Slot = core::ptr::null_mut();
     if bits != 0 {
         let first = part(cpu(), generation) << bits | (hash(key) >> (64 - bits)) as u32;
         if let Some(slot) = CACHE.get_ptr_mut(first) {
-            if hit(slot, generation, key, volume) {
+            // SAFETY: a valid pointer into the map, to a slot that only this CPU writes to (see above).
+            let slot = unsafe { &mut *slot };
+            if hit(slot, &head, volume) {
                 return Outcome::Known;
             }
             if let Some(other) = CACHE.get_ptr_mut(first ^ 1) {
-                if hit(other, generation, key, volume) {
+                // SAFETY: likewise.
+                let other = unsafe { &mut *other };
+                if hit(other, &head, volume) {
                     return Outcome::Known;
                 }
-                // SAFETY: valid pointers into the map, to slots that only this CPU writes to (see above).
-                let (slot, other) = unsafe { (&mut *slot, &mut *other) };
-                if slot.generation != generation {
+                if slot.generation() != generation {
                     mine = slot;
-                } else if other.generation != generation {
+                } else if other.generation() != generation {
                     mine = other;
                 } else if slot.strike() {
                     mine = slot;
@@ -53,60 +55,65 @@ pub fn count(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl FnOn
         }
     }
     let tick = ticks();
-    let mut to_table = *key;
-    let mut counters = FlowCounters {
-        packets,
-        wire_bytes: u64::from(volume.wire_bytes),
-        ip_bytes: u64::from(volume.ip_bytes),
-        first_ns: tick,
-        last_ns: tick,
-        estimated: if volume.estimated { packets } else { 0 },
-        cookie: cookie(),
+    let packets = u64::from(volume.packets);
+    let estimated = if volume.estimated { packets } else { 0 };
+    let cookie = cookie();
+    let rejected = cidr::is_on() && functions::wherefore_judge(key, u64::from(generation)) != 0;
+    // SAFETY: as above.
+    let Some(slot) = (unsafe { mine.as_mut() }) else {
+        let counters = FlowCounters {
+            packets,
+            wire_bytes: u64::from(volume.wire_bytes),
+            ip_bytes: u64::from(volume.ip_bytes),
+            first_ns: tick,
+            last_ns: tick,
+            estimated,
+            cookie,
+        };
+        return tables::put(generation, &FlowKey::from_words(*key), &counters, rejected);
     };
-    let rejected =
-        cidr::is_on() && functions::wherefore_judge((&raw const to_table).cast(), u64::from(generation)) != 0;
-    let mut reject = rejected;
-    if !mine.is_null() {
-        // SAFETY: as above.
-        let slot = unsafe { &mut *mine };
-        let before =
-            (slot.generation == generation).then(|| (slot.key.words(), slot.counters(), slot.rejected != 0));
-        slot.key = FlowKey::from_words(*key);
-        slot.strikes = 0;
-        slot.mark = volume.packets as u16;
-        slot.packets = packets;
-        slot.wire_bytes = counters.wire_bytes;
-        slot.ip_bytes = counters.ip_bytes;
-        slot.last_tick = tick;
-        slot.first_tick = tick;
-        slot.estimated = counters.estimated;
-        slot.cookie = counters.cookie;
-        slot.rejected = u64::from(rejected);
-        slot.generation = generation;
-        let Some(before) = before else { return Outcome::New };
-        (to_table, counters, reject) = before;
+    if slot.generation() == generation {
+        tables::put(generation, &FlowKey::from_words(slot.key()), &slot.counters(), slot.rejected != 0);
     }
-    let outcome = tables::put(generation, &FlowKey::from_words(to_table), &counters, reject);
-    if mine.is_null() { outcome } else { Outcome::New }
+    slot.head = head;
+    slot.packets = volume.packets;
+    slot.last_tick = tick as u32;
+    slot.wire_bytes = u64::from(volume.wire_bytes);
+    slot.first_tick = tick;
+    slot.beyond_link = beyond_link(volume);
+    slot.estimated = estimated;
+    slot.cookie = cookie;
+    slot.rejected = u32::from(rejected);
+    slot.strikes = 0;
+    slot.mark = volume.packets as u16;
+    Outcome::New
 }
 
 /// Adds a packet to a slot if that is its flow's.
 #[inline(always)]
-fn hit(slot: *mut Slot, generation: u32, key: &[u64; 6], volume: &Volume) -> bool {
-    // SAFETY: a valid pointer into the map, to a slot that only this CPU writes to (see above).
-    let slot = unsafe { &mut *slot };
-    if slot.generation != generation || !same(&slot.key.words(), key) {
+fn hit(slot: &mut Slot, head: &[u64; 6], volume: &Volume) -> bool {
+    // A slot that is full is as good as another flow's: it is struck until it gives way.
+    if !same(&slot.head, head) || slot.packets >= FULL {
         return false;
     }
-    let packets = u64::from(volume.packets);
-    slot.packets += packets;
+    slot.packets += volume.packets;
+    slot.last_tick = ticks() as u32;
     slot.wire_bytes += u64::from(volume.wire_bytes);
-    slot.ip_bytes += u64::from(volume.ip_bytes);
-    slot.last_tick = ticks();
+    let beyond = beyond_link(volume);
+    if beyond != 0 {
+        slot.beyond_link = slot.beyond_link.wrapping_add(beyond);
+    }
     if volume.estimated {
-        slot.estimated += packets;
+        slot.estimated += u64::from(volume.packets);
     }
     true
+}
+
+/// Bytes between wire and IP bytes, beyond those of Ethernet headers.
+#[inline(always)]
+fn beyond_link(volume: &Volume) -> u64 {
+    let ordinary = u64::from(volume.ip_bytes) + u64::from(volume.packets) * u64::from(LINK);
+    u64::from(volume.wire_bytes).wrapping_sub(ordinary)
 }
 
 /// Equality without a branch a word.

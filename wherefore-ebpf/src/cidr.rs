@@ -40,9 +40,9 @@ pub fn is_on() -> bool {
     CIDR_FILTER.load() != 0
 }
 
-/// Whether the filter rejects the flow.
+/// Whether the filter rejects the flow with these words.
 #[inline(always)]
-pub fn rejects(generation: u32, key: &FlowKey) -> bool {
+pub fn rejects(generation: u32, words: [u64; 6]) -> bool {
     if !is_on() {
         return false;
     }
@@ -52,11 +52,11 @@ pub fn rejects(generation: u32, key: &FlowKey) -> bool {
         return false;
     }
     let Some(trie) = CIDR.get(set) else { return false };
-    let words = key.words();
+    let family = FlowKey::from_words(words).family;
     let lists = |high: u64, low: u64| {
         // The trie's key is packed: written as such it would be single bytes, which the verifier refuses at odd
         // places of the stack.
-        let key = Aligned { len: full_length(), family: u32::from(key.family), address: [high, low] };
+        let key = Aligned { len: full_length(), family: u32::from(family), address: [high, low] };
         // SAFETY: 24 bytes laid out as `Key<Prefix>`, which wants no alignment.
         trie.get(unsafe { &*(&raw const key).cast::<Key<Prefix>>() }).copied()
     };

@@ -4,7 +4,7 @@ use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{__sk_buff, xdp_md},
+    bindings::__sk_buff,
     helpers::generated::bpf_skb_load_bytes,
     programs::{TcContext, XdpContext},
 };

@@ -69,15 +69,26 @@ pub extern "C" fn wherefore_log(skb: *mut __sk_buff, outcome: u64, proto: u64, b
     0
 }
 
-/// Whether the CIDR filter rejects the flow `key`: 1, else 0.
+/// Whether the CIDR filter rejects the flow with these words: 1, else 0.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn wherefore_judge(key: *const FlowKey, generation: u64) -> u64 {
+pub extern "C" fn wherefore_judge(key: *const [u64; 6], generation: u64) -> u64 {
     if key.is_null() {
         return 0;
     }
     // SAFETY: valid and not null, says the verifier; nobody writes to it meanwhile.
-    u64::from(cidr::rejects(generation as u32, unsafe { &*key }))
+    u64::from(cidr::rejects(generation as u32, unsafe { *key }))
+}
+
+/// Remembers a flow that found no room in the table.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn wherefore_lost(key: *const FlowKey, generation: u64) -> u64 {
+    if !key.is_null() {
+        // SAFETY: as above.
+        tables::remember_lost(generation as u32, unsafe { &*key });
+    }
+    0
 }
 
 /// Counts packets without a flow, under the key whose word is `key`.

@@ -180,7 +180,7 @@ pub fn put(generation: u32, key: &FlowKey, more: &FlowCounters, rejected: bool) 
             Ok(true) => return Outcome::New,
             Ok(false) => return Outcome::Known,
             Err(reason) => {
-                remember_lost(generation, key);
+                functions::wherefore_lost(key, u64::from(generation));
                 (reason, key.proto, Outcome::Refused)
             }
         }

@@ -72,8 +72,8 @@ impl Reading {
     /// The time of a tick, in nanoseconds of `CLOCK_MONOTONIC`: within a tick (1 to 10 ms) of the truth.
     pub const fn nanoseconds(&self, tick: u64) -> u64 {
         let before = self.tick.wrapping_sub(tick).cast_signed();
-        let ns = before.saturating_mul(self.tick_ns.cast_signed());
-        self.monotonic.saturating_add_signed(ns.saturating_neg())
+        let ns = before.unsigned_abs().saturating_mul(self.tick_ns);
+        if before < 0 { self.monotonic.saturating_add(ns) } else { self.monotonic.saturating_sub(ns) }
     }
 }
 

@@ -19,6 +19,9 @@ use crate::{backend::lost::Lost, snapshot::Passed};
 /// What is counted under keys of a flow, of few flows.
 type Flows = HashMap<FlowKey, FlowCounters, foldhash::fast::RandomState>;
 
+/// The high half of the last word of [`Slot::head`], on a little-endian machine.
+const GENERATION_IN_SLOT: usize = offset_of!(Slot, head) + 5 * size_of::<u64>() + size_of::<u32>();
+
 /// What one set held.
 #[derive(Default)]
 pub struct Taken {
@@ -56,15 +59,15 @@ impl Taken {
             return;
         }
         for index in part << bits..(part + 1) << bits {
-            if cache.number(index, offset_of!(Slot, generation)) != generation {
+            if cache.number(index, GENERATION_IN_SLOT) != generation {
                 continue;
             }
             let slot = cache.get(index);
-            let counters = slot.counters();
+            let (key, counters) = (FlowKey::from_words(slot.key()), slot.counters());
             if slot.rejected == 0 {
-                self.cached.entry(slot.key).or_default().add(&counters);
+                self.cached.entry(key).or_default().add(&counters);
             } else {
-                self.turn_away(&slot.key, &counters, Reason::Filtered, 0);
+                self.turn_away(&key, &counters, Reason::Filtered, 0);
             }
         }
     }

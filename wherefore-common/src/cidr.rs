@@ -34,6 +34,13 @@ pub const EXCLUDE_SRC: u32 = 4;
 /// Of prefixes to exclude, held against the destination.
 pub const EXCLUDE_DST: u32 = 8;
 
+/// There is no filter.
+pub const NONE: u32 = 0;
+/// There is one, and it excludes only.
+pub const EXCLUDES: u32 = 1;
+/// There is one that includes: what is in none of its lists is rejected.
+pub const INCLUDES: u32 = 2;
+
 #[cfg(feature = "user")]
 // SAFETY: repr(C), bytes only.
 unsafe impl aya::Pod for Prefix {}

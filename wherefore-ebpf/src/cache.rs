@@ -12,7 +12,7 @@ use wherefore_common::{
 
 use crate::{
     account::Volume,
-    cidr, functions,
+    cidr,
     tables::{self, MMAPABLE, Outcome, cpu, ticks},
 };
 
@@ -58,7 +58,7 @@ pub fn count(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl FnOn
     let packets = u64::from(volume.packets);
     let estimated = if volume.estimated { packets } else { 0 };
     let cookie = cookie();
-    let rejected = cidr::is_on() && functions::wherefore_judge(key, u64::from(generation)) != 0;
+    let rejected = cidr::rejects(generation, key);
     // SAFETY: as above.
     let Some(slot) = (unsafe { mine.as_mut() }) else {
         let counters = FlowCounters {

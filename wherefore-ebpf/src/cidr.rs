@@ -3,22 +3,24 @@
 use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{ArrayOfMaps, LpmTrie, lpm_trie::Key},
+    btf_maps::{Array, ArrayOfMaps, LpmTrie, lpm_trie::Key},
     macros::btf_map,
 };
 use wherefore_common::{
     FlowKey,
-    cidr::{EXCLUDE_DST, EXCLUDE_SRC, INCLUDE_DST, INCLUDE_SRC, Prefix, full_length},
+    cidr::{EXCLUDE_DST, EXCLUDE_SRC, INCLUDE_DST, INCLUDE_SRC, INCLUDES, NONE, Prefix, full_length},
 };
+
+use crate::functions;
 
 /// The tries, made by user space in the size they need. A value is the lists that hold the prefix, or one
 /// around it.
 #[btf_map]
 static CIDR: ArrayOfMaps<LpmTrie<Prefix, u32, 1, { BPF_F_NO_PREALLOC as usize }>, 2> = ArrayOfMaps::new();
 
-/// 1: there is a filter. 2: and it includes, so that what is in no list is rejected.
+/// Of each set: [`NONE`], [`EXCLUDES`](wherefore_common::cidr::EXCLUDES) or [`INCLUDES`].
 #[btf_map]
-static CIDR_MODE: aya_ebpf::btf_maps::Array<u32, 2> = aya_ebpf::btf_maps::Array::new();
+static CIDR_MODE: Array<u32, 2> = Array::new();
 
 /// 1 where user space may ever set a filter.
 #[unsafe(no_mangle)]
@@ -34,35 +36,31 @@ struct Aligned {
 
 const _: () = assert!(size_of::<Aligned>() == size_of::<Key<Prefix>>());
 
-/// True where user space may ever set a filter.
-#[inline(always)]
-pub fn is_on() -> bool {
-    CIDR_FILTER.load() != 0
-}
-
 /// Whether the filter rejects the flow with these words.
 #[inline(always)]
-pub fn rejects(generation: u32, words: [u64; 6]) -> bool {
-    if !is_on() {
+pub fn rejects(generation: u32, words: &[u64; 6]) -> bool {
+    if CIDR_FILTER.load() == 0 {
         return false;
     }
-    let set = generation & 1;
-    let mode = CIDR_MODE.get(set).map_or(0, |mode| *mode);
-    if mode == 0 {
-        return false;
-    }
-    let Some(trie) = CIDR.get(set) else { return false };
-    let family = FlowKey::from_words(words).family;
+    let mode = CIDR_MODE.get(generation & 1).map_or(NONE, |mode| *mode);
+    mode != NONE && functions::wherefore_judge(words, u64::from(generation), mode == INCLUDES) != 0
+}
+
+/// What the tries say of the flow with these words. `includes`: what is in no list of those to include is rejected.
+#[inline(always)]
+pub fn judge(generation: u32, words: &[u64; 6], includes: bool) -> bool {
+    let Some(trie) = CIDR.get(generation & 1) else { return false };
+    let family = u32::from(FlowKey::from_words(*words).family);
     let lists = |high: u64, low: u64| {
         // The trie's key is packed: written as such it would be single bytes, which the verifier refuses at odd
         // places of the stack.
-        let key = Aligned { len: full_length(), family: u32::from(family), address: [high, low] };
+        let key = Aligned { len: full_length(), family, address: [high, low] };
         // SAFETY: 24 bytes laid out as `Key<Prefix>`, which wants no alignment.
-        trie.get(unsafe { &*(&raw const key).cast::<Key<Prefix>>() }).copied()
+        trie.get(unsafe { &*(&raw const key).cast::<Key<Prefix>>() }).copied().unwrap_or(0)
     };
-    let src = lists(words[0], words[1]).unwrap_or(0);
-    let dst = lists(words[2], words[3]).unwrap_or(0);
+    let src = lists(words[0], words[1]);
+    let dst = lists(words[2], words[3]);
     src & EXCLUDE_SRC != 0
         || dst & EXCLUDE_DST != 0
-        || (mode == 2 && src & INCLUDE_SRC == 0 && dst & INCLUDE_DST == 0)
+        || (includes && src & INCLUDE_SRC == 0 && dst & INCLUDE_DST == 0)
 }

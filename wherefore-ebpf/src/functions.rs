@@ -69,15 +69,15 @@ pub extern "C" fn wherefore_log(skb: *mut __sk_buff, outcome: u64, proto: u64, b
     0
 }
 
-/// Whether the CIDR filter rejects the flow with these words: 1, else 0.
+/// [`cidr::judge`]: 1 where the flow is rejected, else 0.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn wherefore_judge(key: *const [u64; 6], generation: u64) -> u64 {
+pub extern "C" fn wherefore_judge(key: *const [u64; 6], generation: u64, includes: bool) -> u64 {
     if key.is_null() {
         return 0;
     }
     // SAFETY: valid and not null, says the verifier; nobody writes to it meanwhile.
-    u64::from(cidr::rejects(generation as u32, unsafe { *key }))
+    u64::from(cidr::judge(generation as u32, unsafe { &*key }, includes))
 }
 
 /// Remembers a flow that found no room in the table.

@@ -5,12 +5,16 @@
 //! IPv4-mapped IPv6 address on the wire is held against prefixes of both kinds.
 
 use std::{
+    collections::BTreeMap,
     mem,
     net::{IpAddr, Ipv4Addr},
 };
 
 use ipnet::{IpNet, Ipv4Net};
-use wherefore_common::{Amount, Reason, UnaccountedKey};
+use wherefore_common::{
+    Amount, Reason, UnaccountedKey,
+    cidr::{EXCLUDE_DST, EXCLUDE_SRC, FAMILY_BITS, INCLUDE_DST, INCLUDE_SRC, Prefix},
+};
 
 use crate::snapshot::Snapshot;
 
@@ -70,11 +74,79 @@ impl CidrFilter {
         }
     }
 
+    /// The same filter as the entries of a trie, each with the lists that hold its prefix or one around it: the
+    /// longest prefix of an address tells all there is to know about it.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        let mut lists = BTreeMap::<(Prefix, u32), u32>::new();
+        let sides = [(&self.include, INCLUDE_SRC, INCLUDE_DST), (&self.exclude, EXCLUDE_SRC, EXCLUDE_DST)];
+        for (prefixes, src, dst) in sides {
+            let held = [(&prefixes.src, src), (&prefixes.dst, dst), (&prefixes.either, src | dst)];
+            for (nets, bits) in held {
+                for place in nets.iter().flat_map(|net| places(*net)) {
+                    *lists.entry(place).or_default() |= bits;
+                }
+            }
+        }
+        // In this order a prefix comes behind those around it.
+        let mut around: Vec<Entry> = Vec::new();
+        let mut entries = Vec::with_capacity(lists.len());
+        for ((prefix, length), bits) in lists {
+            while around.last().is_some_and(|outer| !outer.contains(&prefix)) {
+                around.pop();
+            }
+            let lists = bits | around.last().map_or(0, |outer| outer.lists);
+            let entry = Entry { length, prefix, lists };
+            around.push(entry);
+            entries.push(entry);
+        }
+        entries
+    }
+
     /// Moves the flows that are not wanted to `unaccounted` as [`Reason::Filtered`].
     pub fn apply(&self, snapshot: &mut Snapshot) {
         self.compile().apply(snapshot);
     }
 }
+
+/// An entry of the kernel's trie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Bits of `prefix` that count.
+    pub length: u32,
+    /// Family and address, zero behind those bits.
+    pub prefix: Prefix,
+    /// Lists that hold it, as bits of [`wherefore_common::cidr`].
+    pub lists: u32,
+}
+
+impl Entry {
+    fn contains(&self, prefix: &Prefix) -> bool {
+        let number = |prefix: &Prefix| u128::from_be_bytes(prefix.address);
+        let bits = 128 - (self.length - FAMILY_BITS);
+        let differ = number(&self.prefix) ^ number(prefix);
+        self.prefix.family == prefix.family && differ.checked_shr(bits).unwrap_or(0) == 0
+    }
+}
+
+/// Where a prefix is in the trie: an IPv4 prefix under both families, as IPv4-mapped IPv6 addresses on the wire are
+/// held against it too.
+fn places(net: IpNet) -> Vec<(Prefix, u32)> {
+    match unmapped(net) {
+        IpNet::V4(net) => {
+            let address = net.network().to_ipv6_mapped().octets();
+            let length = FAMILY_BITS + MAPPED + u32::from(net.prefix_len());
+            [4, 6].map(|family| (Prefix { family, address }, length)).to_vec()
+        }
+        IpNet::V6(net) => {
+            let prefix = Prefix { family: 6, address: net.network().octets() };
+            vec![(prefix, FAMILY_BITS + u32::from(net.prefix_len()))]
+        }
+    }
+}
+
+/// Length of the prefix of all IPv4-mapped IPv6 addresses.
+const MAPPED: u32 = 96;
 
 /// A [`CidrFilter`] made ready for many flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,9 +256,8 @@ fn within<T: Ord + Copy>(ranges: &[(T, T)], address: T) -> bool {
 
 /// The IPv4 prefix that an IPv4-mapped IPv6 prefix maps; any other as it is.
 fn unmapped(prefix: IpNet) -> IpNet {
-    const MAPPED: u8 = 96;
     if let IpNet::V6(net) = prefix
-        && let Some(len) = net.prefix_len().checked_sub(MAPPED)
+        && let Some(len) = net.prefix_len().checked_sub(MAPPED as u8)
         && let Some(v4) = net.addr().to_ipv4_mapped()
         && let Ok(net) = Ipv4Net::new(v4, len)
     {
@@ -314,6 +385,16 @@ mod tests {
         (list(), list(), list()).prop_map(|(src, dst, either)| Prefixes { src, dst, either })
     }
 
+    /// The lists of the longest prefix that holds an address.
+    fn longest(entries: &[Entry], address: IpAddr) -> u32 {
+        let address = match address {
+            IpAddr::V4(v4) => Prefix { family: 4, address: v4.to_ipv6_mapped().octets() },
+            IpAddr::V6(v6) => Prefix { family: 6, address: v6.octets() },
+        };
+        let held = entries.iter().filter(|entry| entry.contains(&address));
+        held.max_by_key(|entry| entry.length).map_or(0, |entry| entry.lists)
+    }
+
     proptest! {
         #[test]
         fn compiled_means_the_same(
@@ -325,6 +406,23 @@ mod tests {
             let compiled = filter.compile();
             for (src, dst) in pairs {
                 prop_assert_eq!(compiled.wants(src, dst), filter.wants(src, dst), "{} > {}", src, dst);
+            }
+        }
+
+        #[test]
+        fn entries_mean_the_same(
+            include in any_prefixes(),
+            exclude in any_prefixes(),
+            pairs in prop::collection::vec((any_address(), any_address()), 30),
+        ) {
+            let filter = CidrFilter { include, exclude };
+            let entries = filter.entries();
+            for (src, dst) in pairs.into_iter().filter(|(src, dst)| src.is_ipv4() == dst.is_ipv4()) {
+                let (src_lists, dst_lists) = (longest(&entries, src), longest(&entries, dst));
+                let excluded = src_lists & EXCLUDE_SRC != 0 || dst_lists & EXCLUDE_DST != 0;
+                let included = src_lists & INCLUDE_SRC != 0 || dst_lists & INCLUDE_DST != 0;
+                let wanted = !excluded && (filter.include.is_empty() || included);
+                prop_assert_eq!(wanted, filter.wants(src, dst), "{} > {}", src, dst);
             }
         }
 

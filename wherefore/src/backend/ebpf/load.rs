@@ -16,7 +16,7 @@ use wherefore_common::{
     tables::{TOTALS_SLOTS, UNACCOUNTED_ENTRIES},
 };
 
-use super::{Error, clock::Clock, mapped::Mapped, permission};
+use super::{Error, cidr::Cidr, clock::Clock, mapped::Mapped, permission};
 
 /// The kernel programs, built by `cargo xtask bpf` from `wherefore-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("wherefore.bpf.o");
@@ -59,7 +59,7 @@ pub struct Features {
 
 impl Default for Features {
     fn default() -> Self {
-        Self { totals: true, offload: true, tag: true, cookie: false, cache: true, cidr: false, log: false }
+        Self { totals: true, offload: true, tag: true, cookie: false, cache: true, cidr: true, log: false }
     }
 }
 
@@ -100,6 +100,8 @@ pub struct Tables {
     pub cpus: u32,
     /// Times in the tables.
     pub clock: Clock,
+    /// The CIDR filter.
+    pub cidr: Cidr,
     // Programs refer to these by descriptor until each is loaded.
     _arrays: [aya::maps::Map; 3],
 }
@@ -227,6 +229,7 @@ fn tables(ebpf: &mut Ebpf, table_size: u32, cpus: u32, cache_bits: u8) -> Result
         lost: mapped(&arrays[2])?,
         cpus,
         clock: Clock::new(ebpf)?,
+        cidr: Cidr::new(ebpf)?,
         _arrays: arrays,
     })
 }

@@ -2,6 +2,7 @@
 
 pub mod attach;
 mod batch;
+mod cidr;
 mod clock;
 mod drain;
 pub mod load;
@@ -30,7 +31,7 @@ use super::{
     Backend, Description, Error, Hook, LiveSettings, Watched,
     probe::{self, Owner},
 };
-use crate::snapshot::Snapshot;
+use crate::{filter::CidrFilter, snapshot::Snapshot};
 
 /// The kernel programs at work. Dropping it detaches them and gives their tables back.
 pub struct EbpfBackend {
@@ -157,7 +158,7 @@ pub mod bench {
     use aya::programs::Program;
 
     pub use super::load::Features;
-    use super::{BTreeMap, Counting, Ebpf, Error, Loaded, Snapshot, load};
+    use super::{BTreeMap, CidrFilter, Counting, Ebpf, Error, Loaded, Snapshot, load};
 
     /// Programs and tables; nothing is attached.
     pub struct Bench {
@@ -194,6 +195,14 @@ pub mod bench {
                 action: format!("load {name}"),
                 reason: "there is no such program".into(),
             })
+        }
+
+        /// Filters by `filter` from the next interval on, and from the first on if none has ended.
+        ///
+        /// # Errors
+        /// As [`super::start`].
+        pub fn filter(&mut self, filter: &CidrFilter) -> Result<(), Error> {
+            self.counting.filter(filter)
         }
 
         /// Swaps the tables and hands over what the old ones held.

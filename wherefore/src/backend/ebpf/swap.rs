@@ -22,6 +22,7 @@ use wherefore_common::{
 
 use super::{Error, Tables, batch, clock::Reading, drain::Taken, mapped::Mapped, permission::explain};
 use crate::{
+    filter::CidrFilter,
     snapshot::{Flow, Snapshot},
     time::Timestamp,
 };
@@ -114,11 +115,21 @@ impl Counting {
         Ok(self.snapshot(ended, complete))
     }
 
+    /// Filters by `filter` from the next interval on, and from the first on if none has begun.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn filter(&mut self, filter: &CidrFilter) -> Result<(), Error> {
+        self.tables.cidr.replace(filter);
+        if self.first { self.tables.cidr.bring(self.generation & 1) } else { Ok(()) }
+    }
+
     /// Lets the other set count.
     fn end(&mut self, ebpf: &Ebpf) -> Result<Ended, Error> {
         let clock = self.tables.clock.read(ebpf)?;
         // 0 says of a slot that nothing was ever counted in it.
         let next = self.generation.checked_add(1).unwrap_or(FIRST_GENERATION + 1);
+        self.tables.cidr.bring(next & 1)?;
         self.tables
             .generation
             .set(0, next, 0)
@@ -150,6 +161,7 @@ impl Counting {
         empty_fallback(&mut self.tables.fallback, set, taken)
             .map_err(|error| explain("read the kernel's fallback counters", &error))?;
         clear_lost(&mut self.tables.lost, set);
+        self.tables.cidr.bring(set)?;
         taken.finish(self.tables.table_size as usize);
         Ok(())
     }

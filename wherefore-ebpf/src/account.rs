@@ -31,8 +31,18 @@ impl Volume {
     const fn new(size: &Size) -> Self {
         Self { packets: size.packets, wire_bytes: size.wire_bytes, ip_bytes: size.ip_bytes, estimated: false }
     }
+
+    /// Of a packet in an XDP program.
+    #[inline(always)]
+    fn of_xdp(frame: &Xdp, size: &Size) -> Self {
+        let estimated = ESTIMATE_ON.load() != 0 && frame.mtu().is_some_and(|mtu| size.ip_bytes > mtu);
+        Self { estimated, ..Self::new(size) }
+    }
 }
 
+/// 1: the XDP program sees merged packets (generic mode), and marks those that are longer than the MTU.
+#[unsafe(no_mangle)]
+static ESTIMATE_ON: Global<u8> = Global::new(0);
 /// 1: messages are wanted.
 #[unsafe(no_mangle)]
 static LOG_ON: Global<u8> = Global::new(0);
@@ -148,7 +158,7 @@ pub fn plain_xdp(frame: &Xdp) -> bool {
     let key = key(plain.addresses, (plain.sport, plain.dport), (plain.proto, plain.family), &place);
     let generation = tables::generation();
     total(generation, &place, size.wire_bytes, &size);
-    cache::count(generation, &key, &Volume::new(&size), || 0);
+    cache::count(generation, &key, &Volume::of_xdp(frame, &size), || 0);
     true
 }
 
@@ -163,7 +173,7 @@ pub fn xdp(frame: &Xdp, result: Result<(), Reason>, parsed: &Parsed) {
     total(generation, &place, len, &size);
     match result {
         Ok(()) => {
-            if cache::count(generation, &parsed_key(parsed, &place), &Volume::new(&size), || 0)
+            if cache::count(generation, &parsed_key(parsed, &place), &Volume::of_xdp(frame, &size), || 0)
                 == Outcome::New
             {
                 log_new(frame.ctx(), place.ifindex, parsed.proto, len);

@@ -5,7 +5,7 @@ use core::{arch::asm, cell::UnsafeCell, mem::MaybeUninit};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::__sk_buff,
-    helpers::generated::bpf_skb_load_bytes,
+    helpers::generated::{bpf_check_mtu, bpf_skb_load_bytes},
     programs::{TcContext, XdpContext},
 };
 use wherefore_common::{
@@ -172,6 +172,16 @@ impl Xdp {
     #[inline(always)]
     pub fn ifindex(&self) -> u32 {
         self.ctx.ingress_ifindex() as u32
+    }
+
+    /// The longest IP packet that the interface takes (Linux 5.12).
+    #[inline(always)]
+    pub fn mtu(&self) -> Option<u32> {
+        let mut mtu = 0;
+        // SAFETY: the context is valid as long as the program runs; interface 0 is the packet's own.
+        let failed = unsafe { bpf_check_mtu(self.ctx.as_ptr(), 0, &raw mut mtu, 0, 0) };
+        // Positive where the packet is too long, which it may be.
+        if failed < 0 { None } else { Some(mtu) }
     }
 
     #[inline(always)]

@@ -53,13 +53,24 @@ pub struct Features {
     pub cache: bool,
     /// Be ready for a CIDR filter.
     pub cidr: bool,
+    /// Mark packets beyond the MTU in the XDP program: where it runs behind receive offload (generic mode).
+    pub estimate: bool,
     /// Print the programs' own debug messages.
     pub log: bool,
 }
 
 impl Default for Features {
     fn default() -> Self {
-        Self { totals: true, offload: true, tag: true, cookie: false, cache: true, cidr: true, log: false }
+        Self {
+            totals: true,
+            offload: true,
+            tag: true,
+            cookie: false,
+            cache: true,
+            cidr: true,
+            estimate: false,
+            log: false,
+        }
     }
 }
 
@@ -123,6 +134,7 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
     let totals_slots = if per_cpu { 2 * cpus * TOTALS_SLOTS } else { 1 };
     let globals = [
         ("AYA_LOG_LEVEL", if features.log { LOG_ALL } else { LOG_OFF }),
+        ("ESTIMATE_ON", u8::from(features.estimate)),
         ("LOG_ON", u8::from(features.log)),
         ("CACHE_BITS", cache_bits),
         ("PER_CPU", u8::from(per_cpu)),

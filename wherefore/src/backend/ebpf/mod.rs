@@ -56,8 +56,7 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
     if !missing.is_empty() {
         return Err(permission::denied("count in the kernel", &missing));
     }
-    let Loaded { mut ebpf, tables } =
-        load::load(settings.table_size, &Features { log: settings.kernel_log, ..Features::default() })?;
+    let Loaded { mut ebpf, tables } = load::load(settings.table_size, &features(settings))?;
     let log = if settings.kernel_log { Some(kernel_log(&mut ebpf)?) } else { None };
     let owner =
         Owner::new().map_err(|error| permission::explain("mark kernel filters as our own", &error))?;
@@ -77,6 +76,11 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
         .collect();
     let description = Description { backend: "ebpf", why: why(settings.hook, &watched), watched };
     Ok(EbpfBackend { description, attached, counting, order, presence, log, ebpf, _owner: owner })
+}
+
+fn features(settings: &LiveSettings) -> Features {
+    let estimate = settings.hook == Hook::XdpGeneric;
+    Features { log: settings.kernel_log, estimate, ..Features::default() }
 }
 
 fn names(targets: &[Target]) -> BTreeMap<u32, String> {

@@ -16,6 +16,7 @@ pub mod finding;
 pub mod judge;
 pub mod pipeline;
 pub mod render;
+pub mod selftest;
 pub mod series;
 pub mod sink;
 pub mod snapshot;

@@ -58,6 +58,6 @@ fn pcap(settings: &LiveSettings, why: String) -> Result<Box<dyn Backend>, Error>
 }
 
 /// The reason in one line, as the line that says what is watched shows it.
-fn first_line(error: &Error) -> String {
+pub(crate) fn first_line(error: &Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }

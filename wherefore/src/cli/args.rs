@@ -47,6 +47,8 @@ pub enum Command {
     Interfaces(ListArgs),
     /// Check what this host offers, and how to mend what is missing
     Doctor(ListArgs),
+    /// Send known traffic in a network namespace of its own, and check that every backend and hook counts it right
+    Selftest(ListArgs),
 }
 
 impl Command {
@@ -57,7 +59,7 @@ impl Command {
             Self::Run(args) => &args.common,
             Self::Replay(args) => &args.common,
             Self::Flows(args) => &args.common,
-            Self::Interfaces(args) | Self::Doctor(args) => &args.common,
+            Self::Interfaces(args) | Self::Doctor(args) | Self::Selftest(args) => &args.common,
         }
     }
 }
@@ -139,7 +141,7 @@ pub struct FlowsArgs {
 const LIVE_ONLY: [&str; 8] =
     ["interfaces", "backend", "hook", "kernel_log", "snaplen", "read_timeout", "promiscuous", "duration"];
 
-/// `wherefore interfaces` and `wherefore doctor`.
+/// `wherefore interfaces`, `wherefore doctor` and `wherefore selftest`.
 #[derive(Clone, Debug, Args)]
 pub struct ListArgs {
     /// Form of the output

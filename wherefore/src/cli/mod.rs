@@ -12,6 +12,7 @@ mod logging;
 mod old_filter;
 pub mod run;
 pub mod screen;
+pub mod selftest;
 mod spelling;
 mod values;
 mod watch_args;
@@ -96,6 +97,9 @@ pub fn execute(parsed: &Parsed) -> u8 {
             let (output, code) = doctor::run(args.format, color, width());
             print(&output).map(|()| code)
         }
+        Command::Selftest(args) => selftest::run(args.format, width())
+            .map_err(Failure::from)
+            .and_then(|(output, code)| print(&output).map(|()| code)),
     };
     result.unwrap_or_else(|failure| {
         say(&format!("error: {failure}\n"));

@@ -1,7 +1,8 @@
 //! What the kernel offers, what this process may do, and what is attached already. Looks only, but for the removal
-//! of a clsact qdisc, which is here for the netlink it needs.
+//! of a clsact qdisc and the making of a veth pair, which are here for the netlink they need.
 
 mod chain;
+pub(crate) mod create;
 mod devices;
 mod error;
 mod netlink;

@@ -1,4 +1,4 @@
-//! Just enough netlink (RFC 3549) to ask the kernel for lists.
+//! Just enough netlink (RFC 3549) to ask the kernel for lists, and for a new thing.
 
 use std::{
     io,
@@ -17,20 +17,22 @@ const HEADER: usize = 16;
 /// `NLMSG_ERROR` and `NLMSG_DONE` of `linux/netlink.h`.
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
-/// `NLM_F_REQUEST`, `NLM_F_ACK`, `NLM_F_ROOT | NLM_F_MATCH`.
+/// `NLM_F_REQUEST`, `NLM_F_ACK`, `NLM_F_ROOT | NLM_F_MATCH`, `NLM_F_CREATE | NLM_F_EXCL`.
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
+const CREATE: u16 = 0x600;
 /// Bits of an attribute's type that are flags: nested, byte order.
 const TYPE_MASK: u16 = 0x3fff;
 /// The kernel answers in pieces of at most 32 KiB.
 const BUFFER: usize = 64 * 1024;
 
-/// What is asked for: one thing or a list.
+/// What is asked for: one thing, a list, or a thing that is not there yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     One,
     All,
+    New,
 }
 
 /// A message of the answer.
@@ -53,7 +55,12 @@ impl Socket {
 
     /// Sends one request and collects the whole answer.
     pub fn ask(&self, kind: u16, ask: Ask, body: &[u8]) -> io::Result<Vec<Message>> {
-        let flags = REQUEST | if ask == Ask::All { DUMP } else { ACK };
+        let flags = REQUEST
+            | match ask {
+                Ask::One => ACK,
+                Ask::All => DUMP,
+                Ask::New => ACK | CREATE,
+            };
         let mut request = Vec::with_capacity(HEADER + body.len());
         let length = u32::try_from(HEADER + body.len()).map_err(io::Error::other)?;
         request.extend(length.to_ne_bytes());

@@ -129,10 +129,23 @@ pub fn receive_offload_on(netns: &Netns, device: &str) {
 /// When the kernel refuses.
 #[must_use]
 pub fn tun(netns: &Netns, device: &str) -> File {
+    tun_or_tap(netns, device, libc::IFF_TUN)
+}
+
+/// As [`tun`], with Ethernet frames.
+///
+/// # Panics
+/// When the kernel refuses.
+#[must_use]
+pub fn tap(netns: &Netns, device: &str) -> File {
+    tun_or_tap(netns, device, libc::IFF_TAP)
+}
+
+fn tun_or_tap(netns: &Netns, device: &str, kind: libc::c_int) -> File {
     let file = netns.run(|| {
         let file = File::options().read(true).write(true).open("/dev/net/tun")?;
         let mut request = request(device);
-        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+        request.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI) as libc::c_short;
         // SAFETY: TUNSETIFF reads and writes within the ifreq, which outlives the call.
         if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) } < 0 {
             return Err(io::Error::last_os_error());

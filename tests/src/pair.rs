@@ -49,6 +49,7 @@ pub fn settings(hook: Hook) -> LiveSettings {
     LiveSettings {
         interfaces: vec![NEAR.into(), FAR.into()],
         hook,
+        force_xdp: true,
         table_size: 1024,
         kernel_log: false,
         snaplen: 96,

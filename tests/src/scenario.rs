@@ -38,6 +38,7 @@ pub fn settings() -> LiveSettings {
     LiveSettings {
         interfaces: vec![Lan::HOST_DEVICE.into()],
         hook: Hook::Tc,
+        force_xdp: true,
         table_size: 4096,
         kernel_log: false,
         snaplen: 256,

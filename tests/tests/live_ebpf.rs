@@ -218,7 +218,8 @@ fn places(lan: &Lan) -> Vec<(String, String)> {
 
 /// The agent at a hook, once it says what it watches.
 fn watching(lan: &Lan, hook: &str) -> wherefore_tests::Agent {
-    let mut agent = run_agent(Some(&lan.host), &["run", "--interval", "200ms", "--hook", hook]);
+    let mut agent =
+        run_agent(Some(&lan.host), &["run", "--interval", "200ms", "--hook", hook, "--force-xdp"]);
     agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("watching eth0"));
     agent
 }

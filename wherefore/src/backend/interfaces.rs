@@ -182,7 +182,7 @@ fn prefix_length(mask: IpAddr) -> u8 {
 }
 
 /// A socket to ask about interfaces with.
-fn control() -> Result<OwnedFd, Error> {
+pub(super) fn control() -> Result<OwnedFd, Error> {
     socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
         .or_else(|_| socket(AddressFamily::Inet6, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None))
         .map_err(|errno| Error::System {
@@ -203,8 +203,8 @@ fn hardware_type(control: &OwnedFd, name: &str) -> io::Result<u16> {
     Ok(unsafe { answer.ifr_ifru.ifru_hwaddr.sa_family })
 }
 
-/// Asks the kernel about one interface: a request of netdevice(7) that fills in an `ifreq`.
-fn ask(control: &OwnedFd, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
+/// An ioctl's request about the interface `name`.
+pub(super) fn ifreq(name: &str) -> libc::ifreq {
     // SAFETY: ifreq is integers, byte arrays and a union of such; all zeros are valid.
     let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last byte stays 0.
@@ -212,6 +212,12 @@ fn ask(control: &OwnedFd, name: &str, request: libc::Ioctl) -> io::Result<libc::
     for (to, from) in ifreq.ifr_name[..room].iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
+    ifreq
+}
+
+/// Asks the kernel about one interface: a request of netdevice(7) that fills in an `ifreq`.
+fn ask(control: &OwnedFd, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
+    let mut ifreq = ifreq(name);
     // SAFETY: the requests of this file read ifr_name and write within the ifreq, which outlives the call.
     if unsafe { libc::ioctl(control.as_raw_fd(), request, &raw mut ifreq) } < 0 {
         return Err(io::Error::last_os_error());

@@ -111,6 +111,8 @@ pub struct LiveSettings {
     pub interfaces: Vec<String>,
     /// Kernel hook.
     pub hook: Hook,
+    /// Attach native XDP also where it changes offloads or queues.
+    pub force_xdp: bool,
     /// Most flows held in one interval, in the kernel or in user space.
     pub table_size: u32,
     /// Print the kernel programs' own debug messages.

@@ -138,8 +138,17 @@ pub struct FlowsArgs {
 }
 
 /// Arguments that mean nothing for a file.
-const LIVE_ONLY: [&str; 8] =
-    ["interfaces", "backend", "hook", "kernel_log", "snaplen", "read_timeout", "promiscuous", "duration"];
+const LIVE_ONLY: [&str; 9] = [
+    "interfaces",
+    "backend",
+    "hook",
+    "force_xdp",
+    "kernel_log",
+    "snaplen",
+    "read_timeout",
+    "promiscuous",
+    "duration",
+];
 
 /// `wherefore interfaces`, `wherefore doctor` and `wherefore selftest`.
 #[derive(Clone, Debug, Args)]
@@ -165,6 +174,9 @@ pub struct CaptureArgs {
     /// Where the kernel programs attach [default: tc]
     #[arg(long, value_enum)]
     pub hook: Option<Hook>,
+    /// With --hook xdp: attach also where that changes the device's offloads or queues
+    #[arg(long)]
+    pub force_xdp: bool,
     /// Print the kernel programs' own debug messages
     #[arg(long)]
     pub kernel_log: bool,

@@ -147,9 +147,13 @@ fn live(
                 .into(),
         );
     }
+    if args.force_xdp && args.hook != Some(Hook::Xdp) {
+        notes.push("--force-xdp has no effect without --hook xdp".into());
+    }
     let settings = LiveSettings {
         interfaces: chosen.interfaces,
         hook: args.hook.unwrap_or_default(),
+        force_xdp: args.force_xdp,
         table_size: table_size(counting.table_size)?.unwrap_or(default::TABLE_SIZE),
         kernel_log: args.kernel_log,
         snaplen: within("--snaplen", args.snaplen, &SNAPLENS)?,

@@ -150,6 +150,8 @@ fn settings(hook: Hook) -> LiveSettings {
     LiveSettings {
         interfaces: vec![pair::NEAR.into(), pair::FAR.into()],
         hook,
+        // Of devices that nobody else has.
+        force_xdp: true,
         table_size: 1024,
         kernel_log: false,
         snaplen: default::SNAPLEN,

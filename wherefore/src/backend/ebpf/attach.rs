@@ -11,7 +11,12 @@ use aya::{
     },
 };
 
-use super::{Error, Hook, load, order::Post, permission::explain};
+use super::{
+    Error, Hook, LiveSettings, load,
+    order::Post,
+    permission::explain,
+    xdp_safety::{self, Offloads},
+};
 use crate::backend::probe::{self, Attached as Found, Owner, Way, os_error};
 
 /// What a frame of an interface begins with.
@@ -83,6 +88,8 @@ pub struct Attached {
     pub hook: String,
     links: Vec<SchedClassifierLink>,
     xdp: Option<FdLink>,
+    /// With native XDP: what it may have switched off.
+    offloads: Option<Offloads>,
     clsact: Option<Clsact>,
 }
 
@@ -91,22 +98,38 @@ impl Drop for Attached {
         // The links first: the qdisc can only go once it is empty. Dropped links detach; what fails here
         // (the interface is gone) has nothing left to detach.
         self.links.clear();
-        self.xdp = None;
+        let had_xdp = self.xdp.take().is_some();
+        if let Some(offloads) = self.offloads.take().filter(|_| had_xdp) {
+            offloads.tell_detached();
+        }
         self.clsact = None;
     }
 }
 
-/// Attaches the programs that `hook` asks for, which are loaded, to one interface. `owner` marks clsact
+/// Attaches the programs of the hook that is asked for, which are loaded, to one interface. `owner` marks clsact
 /// filters as ours.
 ///
 /// # Errors
 /// [`Error::Permission`], or [`Error::System`] with what to do instead.
-pub fn attach(ebpf: &mut Ebpf, target: &Target, hook: Hook, owner: &Owner) -> Result<Attached, Error> {
-    let mut attached = Attached { hook: String::new(), links: Vec::new(), xdp: None, clsact: None };
+pub fn attach(
+    ebpf: &mut Ebpf,
+    target: &Target,
+    settings: &LiveSettings,
+    owner: &Owner,
+) -> Result<Attached, Error> {
+    let hook = settings.hook;
+    let mut attached =
+        Attached { hook: String::new(), links: Vec::new(), xdp: None, offloads: None, clsact: None };
     remove_leftovers(target)?;
     if let Some((mode, name)) = xdp_mode(hook) {
+        if hook == Hook::Xdp && target.start != Start::Ip {
+            attached.offloads = Some(xdp_safety::allow(target, settings.force_xdp)?);
+        }
         attached.xdp = Some(xdp(ebpf, target, mode)?);
         attached.hook.push_str(name);
+        if let Some(offloads) = &attached.offloads {
+            offloads.tell_attached();
+        }
     }
     if hook != Hook::Clsact {
         let mut refused = false;

@@ -11,6 +11,7 @@ mod order;
 pub mod permission;
 mod presence;
 mod swap;
+pub mod xdp_safety;
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -64,7 +65,7 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
     attach::load(&mut ebpf, targets, settings.hook)?;
     let mut attached = Vec::with_capacity(targets.len());
     for target in targets {
-        attached.push(attach::attach(&mut ebpf, target, settings.hook, &owner)?);
+        attached.push(attach::attach(&mut ebpf, target, settings, &owner)?);
     }
     counting.begin()?;
     let order = Order::new(attach::posts(&ebpf, targets, settings.hook));

@@ -174,7 +174,7 @@ fn add_filters(device: &mut Device) {
 }
 
 /// Whether each interface's driver runs XDP itself, from the kernel's `netdev` family (6.3 or newer).
-fn native_xdp() -> io::Result<BTreeMap<u32, bool>> {
+pub(super) fn native_xdp() -> io::Result<BTreeMap<u32, bool>> {
     const GENL_ID_CTRL: u16 = 0x10;
     const CTRL_CMD_GETFAMILY: u8 = 3;
     const CTRL_ATTR_FAMILY_ID: u16 = 1;

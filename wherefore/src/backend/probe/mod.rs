@@ -5,8 +5,10 @@ mod chain;
 pub(crate) mod create;
 mod devices;
 mod error;
+pub mod ethtool;
 mod netlink;
 mod owner;
+mod relations;
 mod tcx;
 
 use std::{
@@ -24,6 +26,7 @@ pub use devices::{Device, devices};
 pub(super) use error::causes;
 pub use error::os_error;
 pub(super) use owner::Owner;
+pub(super) use relations::{Relations, relations};
 
 /// What does not depend on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

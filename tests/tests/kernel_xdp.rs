@@ -1,0 +1,125 @@
+//! Native XDP changes nothing of a device unless it is forced, and then says what, and puts it back.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
+use std::collections::BTreeSet;
+
+use nix::sys::signal::Signal;
+use wherefore::backend::{
+    Hook, LiveSettings,
+    ebpf::{self, Start, Target},
+    probe::ethtool::Ethtool,
+};
+use wherefore_tests::{
+    Netns, PATIENCE,
+    agent::Stream,
+    can_load, device,
+    pair::{FAR, NEAR, namespace, settings, target},
+    run_agent, wait_until,
+};
+
+/// The segmentation that a veth has as long as its peer has no native XDP.
+const SEGMENTATION: [&str; 2] = ["tx-tcp-segmentation", "tx-tcp6-segmentation"];
+
+fn features(device: &str) -> BTreeSet<String> {
+    Ethtool::new().unwrap().features(device).unwrap()
+}
+
+fn segments(device: &str) -> bool {
+    let features = features(device);
+    SEGMENTATION.iter().all(|feature| features.contains(*feature))
+}
+
+#[test]
+fn a_pair_keeps_its_segmentation_unless_forced() {
+    if !can_load() {
+        return;
+    }
+    namespace().run(|| {
+        let before = features(NEAR);
+        assert!(segments(NEAR), "{before:?}");
+        assert_eq!(Ethtool::new().unwrap().driver(NEAR).unwrap(), "veth");
+
+        let unforced = LiveSettings { force_xdp: false, ..settings(Hook::Xdp) };
+        let refused = ebpf::start(&unforced, &[target(FAR)]).err().unwrap().to_string();
+        for words in [
+            "attach to vb (XDP)",
+            "driver veth: the other end of the pair (va) loses its segmentation offload (TSO, GSO)",
+            "--hook tc counts the same",
+            "--force-xdp",
+        ] {
+            assert!(refused.contains(words), "{words}: {refused}");
+        }
+        assert_eq!(features(NEAR), before);
+
+        let backend = ebpf::start(&settings(Hook::Xdp), &[target(FAR)]).unwrap();
+        let during = features(NEAR);
+        assert!(SEGMENTATION.iter().all(|feature| !during.contains(*feature)), "{during:?}");
+        drop(backend);
+        wait_until("the offloads to come back", PATIENCE, || features(NEAR) == before);
+    });
+}
+
+/// TC and generic XDP ask nobody.
+#[test]
+fn other_hooks_change_nothing_and_are_not_refused() {
+    if !can_load() {
+        return;
+    }
+    namespace().run(|| {
+        let before = features(NEAR);
+        for hook in [Hook::Tc, Hook::Clsact, Hook::XdpGeneric] {
+            let unforced = LiveSettings { force_xdp: false, ..settings(hook) };
+            let backend = ebpf::start(&unforced, &[target(FAR)]);
+            assert_eq!(features(NEAR), before, "{hook:?}");
+            drop(backend.unwrap());
+        }
+    });
+}
+
+#[test]
+fn what_is_forced_is_said_and_so_is_that_it_came_back() {
+    if !can_load() {
+        return;
+    }
+    let netns = namespace();
+    let refused = run_agent(Some(&netns), &["run", "-i", FAR, "--hook", "xdp"]).wait(PATIENCE);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+
+    let mut agent = run_agent(Some(&netns), &["run", "-i", FAR, "--hook", "xdp", "--force-xdp"]);
+    agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("watching vb (xdp+tcx)"));
+    agent.signal(Signal::SIGTERM);
+    let ended = agent.wait(PATIENCE);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let said = format!("{ended:?}");
+    for words in [
+        "WARN vb: native XDP (--force-xdp): driver veth: the other end of the pair (va) loses",
+        "WARN va: native XDP switched off tx-",
+        "INFO va: native XDP is gone, and every offload is as it was",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(netns.run(|| segments(NEAR)));
+}
+
+/// A tap device loses nothing, so nobody need force it; a port of a bridge may.
+#[test]
+fn a_tap_device_is_let_through_and_a_port_of_a_bridge_is_not() {
+    if !can_load() {
+        return;
+    }
+    let netns = Netns::new("tap");
+    let _tap = device::tap(&netns, "tap0");
+    netns.run(|| {
+        let index = nix::net::if_::if_nametoindex("tap0").unwrap();
+        let tap = Target { name: "tap0".into(), index, start: Start::Ethernet };
+        let unforced = LiveSettings { force_xdp: false, ..settings(Hook::Xdp) };
+        let before = features("tap0");
+        let backend = ebpf::start(&unforced, std::slice::from_ref(&tap)).unwrap();
+        assert_eq!(features("tap0"), before);
+        drop(backend);
+        netns.ip("link add br0 type bridge");
+        netns.ip("link set tap0 master br0");
+        let refused = ebpf::start(&unforced, &[tap]).err().unwrap().to_string();
+        assert!(refused.contains("it is a port of br0"), "{refused}");
+    });
+}

@@ -12,7 +12,9 @@ use aya::{
 };
 
 use super::{
-    Error, Hook, LiveSettings, load,
+    Error, Hook, LiveSettings,
+    features::KernelFeature,
+    load,
     order::Post,
     permission::explain,
     xdp_safety::{self, Offloads},
@@ -131,7 +133,7 @@ pub fn attach(
             offloads.tell_attached();
         }
     }
-    if hook != Hook::Clsact {
+    if hook != Hook::Clsact && !KernelFeature::Tcx.hidden() {
         let mut refused = false;
         for way in tc_ways(hook) {
             match tcx(ebpf, target, *way) {
@@ -246,6 +248,11 @@ fn xdp(ebpf: &mut Ebpf, target: &Target, mode: XdpMode) -> Result<FdLink, Error>
     if target.start == Start::Ip {
         return Err(refuse("its packets have no Ethernet header, which XDP wants; --hook tc counts there"));
     }
+    // A link by file descriptor goes with the process; one by netlink would stay after a kill.
+    let no_links = "this kernel has no XDP links (Linux 5.9); --hook tc counts the same";
+    if !KernelFeature::XdpLinks.by_version(&probe::release()) {
+        return Err(refuse(no_links));
+    }
     let program = ebpf.program_mut(XDP_NAME).ok_or(ProgramError::NotLoaded);
     let link = program.and_then(|program| {
         let program: &mut Xdp = program.try_into()?;
@@ -265,9 +272,7 @@ fn xdp(ebpf: &mut Ebpf, target: &Target, mode: XdpMode) -> Result<FdLink, Error>
         ),
         _ => explain(&action, &error),
     })?;
-    // A link by file descriptor goes with the process; one by netlink would stay after a kill.
-    FdLink::try_from(link)
-        .map_err(|_| refuse("this kernel has no XDP links (Linux 5.9); --hook tc counts the same"))
+    FdLink::try_from(link).map_err(|_| refuse(no_links))
 }
 
 /// A clsact qdisc, removed when dropped if we made it and nobody else has put anything in.

@@ -9,6 +9,8 @@ use std::{
 
 use aya::{Pod, maps::MapData};
 
+use super::{by_key, features::KernelFeature};
+
 /// `bpf_cmd` of linux/bpf.h.
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 
@@ -31,18 +33,22 @@ struct Attr {
     flags: u64,
 }
 
-/// Takes every entry out of the hash table `map` and hands it to `take`.
+/// Takes every entry out of the hash table `map` and hands it to `take`; key by key where the kernel has no batch
+/// calls.
 ///
 /// Entries that were handed over before an error are out of the table: the caller must keep them. A
 /// table that nobody writes to is empty afterwards.
 ///
 /// # Errors
-/// What the kernel says (`EINVAL` before Linux 5.6), or `InvalidInput` for types of another size than the
+/// What the kernel says, or `InvalidInput` for types of another size than the
 /// map's.
 pub fn drain<K: Pod + Default, V: Pod + Default>(
     map: &MapData,
     mut take: impl FnMut(K, V),
 ) -> io::Result<()> {
+    if KernelFeature::Batch.hidden() {
+        return by_key::drain(map, take);
+    }
     let info = map.info().map_err(io::Error::other)?;
     if (info.key_size() as usize, info.value_size() as usize) != (size_of::<K>(), size_of::<V>()) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "key or value of another size"));
@@ -83,6 +89,8 @@ pub fn drain<K: Pod + Default, V: Pod + Default>(
                     None => return Err(error),
                 };
             }
+            // A command that the kernel does not know.
+            (Some(libc::EINVAL), _) if !started => return by_key::drain(map, take),
             (_, Some(error)) => return Err(error),
             (Some(_), None) => {}
         }

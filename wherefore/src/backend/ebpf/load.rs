@@ -16,7 +16,7 @@ use wherefore_common::{
     tables::{TOTALS_SLOTS, UNACCOUNTED_ENTRIES},
 };
 
-use super::{Error, cidr::Cidr, clock::Clock, mapped::Mapped, permission};
+use super::{Error, cidr::Cidr, clock::Clock, features::KernelFeature, mapped::Mapped, permission};
 
 /// The kernel programs, built by `cargo xtask bpf` from `wherefore-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("wherefore.bpf.o");
@@ -128,7 +128,10 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
         |error: &(dyn std::error::Error + 'static)| permission::explain("load the kernel programs", error);
     let cpus = u32::try_from(nr_cpus().map_err(|(_, error)| permission::explain("count the CPUs", &error))?)
         .unwrap_or(1);
-    let per_cpu = !preempt_rt();
+    let per_cpu = !preempt_rt() && !KernelFeature::Uninterrupted.hidden();
+    if !per_cpu {
+        tracing::info!("this kernel is PREEMPT_RT: packets are counted without a cache per CPU");
+    }
     let cache_bits = if features.cache && per_cpu { cache_bits(cpus) } else { 0 };
     let cache_slots = if cache_bits == 0 { 1 } else { (2 * cpus) << cache_bits };
     let totals_slots = if per_cpu { 2 * cpus * TOTALS_SLOTS } else { 1 };

@@ -2,9 +2,11 @@
 
 pub mod attach;
 mod batch;
+mod by_key;
 mod cidr;
 mod clock;
 mod drain;
+pub mod features;
 pub mod load;
 mod mapped;
 mod order;
@@ -57,6 +59,7 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
     if !missing.is_empty() {
         return Err(permission::denied("count in the kernel", &missing));
     }
+    features::enough(&probe::release())?;
     let Loaded { mut ebpf, tables } = load::load(settings.table_size, &features(settings))?;
     let log = if settings.kernel_log { Some(kernel_log(&mut ebpf)?) } else { None };
     let owner =

@@ -138,7 +138,7 @@ fn surroundings(host: &Host) -> Vec<Check> {
     } else {
         Check::warn(
             "btf",
-            "no /sys/kernel/btf/vmlinux: counting works without, naming processes may not",
+            "no /sys/kernel/btf/vmlinux: the kernel programs need its types, so libpcap will count",
             "use a kernel built with CONFIG_DEBUG_INFO_BTF",
         )
     });

@@ -28,6 +28,9 @@ pub struct Finding {
     pub bytes: f64,
     /// IP bytes or wire bytes.
     pub unit: Unit,
+    /// Packets of this interval that may stand for several on the wire, so that `bytes` lacks their headers; 0: it is
+    /// exact.
+    pub estimated: u64,
     /// The range of the earlier intervals in the history: what is usual.
     pub usual: Usual,
     /// The detector's verdict.

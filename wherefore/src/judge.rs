@@ -99,12 +99,19 @@ impl Judge {
                     direction: series.direction(),
                     bytes: series.value(),
                     unit: self.unit,
+                    estimated: 0,
                     usual: Usual::of(series.earlier()),
                     evaluation,
                     history: series.history().to_vec(),
                 })
             })
             .collect();
+        if !findings.is_empty() {
+            let estimated = self.store.estimated(snapshot);
+            for finding in &mut findings {
+                finding.estimated = estimated.get(&finding.series).copied().unwrap_or_default();
+            }
+        }
         findings.sort_by(|a, b| b.bytes.total_cmp(&a.bytes).then(a.series.cmp(&b.series)));
         findings
     }

@@ -127,6 +127,17 @@ impl Snapshot {
         total
     }
 
+    /// Packets that may stand for several on the wire, by interface and [`Direction`] as number; where there is none,
+    /// nothing.
+    #[must_use]
+    pub fn estimated(&self) -> BTreeMap<(u32, u8), u64> {
+        let mut sums = BTreeMap::new();
+        for flow in self.flows.iter().filter(|flow| flow.counters.estimated > 0) {
+            *sums.entry((flow.key.ifindex, flow.key.direction)).or_default() += flow.counters.estimated;
+        }
+        sums
+    }
+
     /// Packets without a flow, summed by reason.
     #[must_use]
     pub fn unaccounted_by_reason(&self) -> BTreeMap<Reason, Amount> {

@@ -46,6 +46,9 @@ pub struct Record<'a> {
     bytes: Number,
     /// Which bytes: `ip` or `wire`.
     unit: Unit,
+    /// Packets that may stand for several on the wire, where there are any: then `bytes` lacks their headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    estimated: Option<u64>,
     /// Length of an interval.
     interval_seconds: Number,
     /// Bytes per second.
@@ -126,6 +129,7 @@ impl<'a> Record<'a> {
             dport: transport.map(|transport| transport.dport),
             bytes: Number(finding.bytes.round()),
             unit: finding.unit,
+            estimated: Some(finding.estimated).filter(|packets| *packets > 0),
             interval_seconds: Number(finding.interval.as_secs_f64()),
             rate: Number(finding.rate().round()),
             usual: Usual {
@@ -178,6 +182,7 @@ mod tests {
         alert.host = "we\"b\n1".into();
         alert.finding.evaluation.probability = f64::NAN;
         alert.finding.history.push(12.75);
+        alert.finding.estimated = 3;
         let line = alert.to_json();
         assert!(!line.contains('\n'));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -187,6 +192,7 @@ mod tests {
         );
         assert_eq!(value["host"], "we\"b\n1");
         assert!(value["probability"].is_null());
+        assert_eq!(value["estimated"], 3);
         assert_eq!(value["history"][4], 13, "whole bytes");
     }
 }

@@ -94,6 +94,7 @@ pub(crate) mod samples {
                 direction: Direction::Egress,
                 bytes: 4_100_000_000.0,
                 unit: Unit::Ip,
+                estimated: 0,
                 usual: Usual { low: 12e6, median: 20e6, high: 40e6 },
                 evaluation: Evaluation {
                     probability: 0.93,

@@ -17,8 +17,9 @@ const SHOWN: usize = 12;
 
 pub(super) fn sentence(finding: &Finding) -> String {
     let mut text = format!(
-        "{} sent {} to {} in {} ({}/s)",
+        "{} sent {}{} to {} in {} ({}/s)",
         source(finding),
+        if finding.estimated > 0 { "an estimated " } else { "" },
         format_bytes(finding.bytes),
         destination(finding),
         format_duration(finding.interval),
@@ -154,6 +155,8 @@ mod tests {
             alert.sentence(),
             "[2001:db8::7]:443 sent 4.1 GB to 198.51.100.9:51234 in 5 s (820 MB/s) over TCP, usually nothing"
         );
+        alert.finding.estimated = 3;
+        assert!(alert.sentence().contains("sent an estimated 4.1 GB to "), "{}", alert.sentence());
         alert.finding.history = vec![4.1e9];
         assert!(alert.sentence().ends_with("never seen before"), "{}", alert.sentence());
     }

@@ -28,6 +28,9 @@ pub struct Packet<'a> {
     pub frame: &'a [u8],
     /// Its length on the wire in bytes, which may be more than was captured.
     pub wire_len: u32,
+    /// Largest IP packet in bytes that crosses the interface as one frame, where that is known: a larger one was
+    /// merged by offload, and how many frames it stands for is not known.
+    pub mtu: Option<u32>,
 }
 
 /// What was counted since the last [`Counter::take`].
@@ -215,12 +218,14 @@ fn flow(packet: &Packet<'_>, parsed: &Parsed) -> (FlowKey, FlowCounters) {
         direction: packet.direction as u8,
         pad: [0; 5],
     };
+    let ip_bytes = parsed.ip_bytes(packet.wire_len);
     let one = FlowCounters {
         packets: 1,
         wire_bytes: u64::from(packet.wire_len),
-        ip_bytes: u64::from(parsed.ip_bytes(packet.wire_len)),
+        ip_bytes: u64::from(ip_bytes),
         first_ns: packet.time.0,
         last_ns: packet.time.0,
+        estimated: u64::from(packet.mtu.is_some_and(|mtu| ip_bytes > mtu)),
         ..FlowCounters::default()
     };
     (key, one)
@@ -260,6 +265,7 @@ mod tests {
             time: Timestamp(ns),
             frame,
             wire_len: u32::MAX,
+            mtu: None,
         }
     }
 
@@ -336,5 +342,17 @@ mod tests {
                 assert!(counter.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn what_is_larger_than_the_mtu_is_estimated() {
+        let mut counter = Counter::new(None);
+        // 28 bytes of IP each; the bytes stay as seen.
+        let frame = udp(1);
+        for mtu in [Some(27), Some(28), None, Some(1)] {
+            counter.count(&Packet { mtu, wire_len: 28, ..packet(&frame, 1) });
+        }
+        let counters = counter.take().flows[0].counters;
+        assert_eq!((counters.packets, counters.ip_bytes, counters.estimated), (4, 4 * 28, 2));
     }
 }

@@ -191,7 +191,8 @@ pub(super) fn control() -> Result<OwnedFd, Error> {
         })
 }
 
-fn mtu(control: &OwnedFd, name: &str) -> io::Result<u32> {
+/// Largest IP packet in bytes.
+pub(super) fn mtu(control: &OwnedFd, name: &str) -> io::Result<u32> {
     let answer = ask(control, name, libc::SIOCGIFMTU as _)?;
     // SAFETY: SIOCGIFMTU succeeded, so this is the member it wrote; any bytes are an integer.
     u32::try_from(unsafe { answer.ifr_ifru.ifru_mtu }).map_err(io::Error::other)

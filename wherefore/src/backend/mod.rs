@@ -6,6 +6,7 @@ pub mod interfaces;
 pub mod link;
 pub mod live;
 pub mod lost;
+mod merged;
 pub mod pcap_file;
 pub mod pcap_live;
 pub mod probe;

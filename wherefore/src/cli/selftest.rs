@@ -8,7 +8,7 @@ use crate::{
     config::exit,
     render::{
         Format, Output,
-        text::{csv_line, grouped, json_line, wrap},
+        text::{count, csv_line, grouped, json_line, wrap},
     },
     selftest::{self, Count, Difference, Outcome, Verdict},
 };
@@ -62,9 +62,17 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sent: Option<Numbers>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    counted: Option<Counted>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     differences: Vec<Differing<'a>>,
+}
+
+#[derive(Serialize)]
+struct Counted {
+    ingress: Numbers,
+    egress: Numbers,
 }
 
 #[derive(Serialize)]
@@ -80,20 +88,34 @@ struct Numbers {
     packets: u64,
     wire_bytes: u64,
     ip_bytes: u64,
+    estimated: u64,
 }
 
 impl From<Count> for Numbers {
     fn from(count: Count) -> Self {
-        Self { packets: count.packets, wire_bytes: count.wire_bytes, ip_bytes: count.ip_bytes }
+        let Count { packets, wire_bytes, ip_bytes, estimated } = count;
+        Self { packets, wire_bytes, ip_bytes, estimated }
     }
 }
 
 impl<'a> Line<'a> {
     fn of(outcome: &'a Outcome) -> Self {
         let (backend, hook) = (outcome.backend, outcome.hook.as_str());
-        let line = Self { backend, hook, result: "ok", sent: None, reason: None, differences: Vec::new() };
+        let line = Self {
+            backend,
+            hook,
+            result: "ok",
+            sent: None,
+            counted: None,
+            reason: None,
+            differences: Vec::new(),
+        };
         match &outcome.verdict {
-            Verdict::Ok { sent } => Self { sent: Some((*sent).into()), ..line },
+            Verdict::Ok { sent, counted: [ingress, egress] } => Self {
+                sent: Some((*sent).into()),
+                counted: Some(Counted { ingress: (*ingress).into(), egress: (*egress).into() }),
+                ..line
+            },
             Verdict::NotHere(reason) => Self { result: "not_here", reason: Some(reason), ..line },
             Verdict::Differs(found) => {
                 let differing = |one: &'a Difference| Differing {
@@ -111,7 +133,11 @@ impl<'a> Line<'a> {
 /// What was found, a line each.
 fn words(outcome: &Outcome) -> Vec<String> {
     match &outcome.verdict {
-        Verdict::Ok { sent } => vec![format!("{} each way", amount(*sent))],
+        Verdict::Ok { sent, counted } => {
+            let merged = counted.iter().any(|counted| counted != sent);
+            let merged = if merged { "; super-frames are seen merged here" } else { "" };
+            vec![format!("{} each way{merged}", amount(*sent))]
+        }
         Verdict::NotHere(reason) => vec![reason.clone()],
         Verdict::Differs(found) => found
             .iter()
@@ -123,12 +149,17 @@ fn words(outcome: &Outcome) -> Vec<String> {
     }
 }
 
-fn amount(count: Count) -> String {
+fn amount(amount: Count) -> String {
     format!(
-        "{} packets, {} bytes ({} of IP)",
-        grouped(count.packets),
-        grouped(count.wire_bytes),
-        grouped(count.ip_bytes)
+        "{}, {} ({} of IP{})",
+        count(amount.packets, "packet", "packets"),
+        count(amount.wire_bytes, "byte", "bytes"),
+        grouped(amount.ip_bytes),
+        if amount.estimated > 0 {
+            format!("; {} estimated", grouped(amount.estimated))
+        } else {
+            String::new()
+        }
     )
 }
 

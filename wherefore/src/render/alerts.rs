@@ -24,6 +24,7 @@ pub fn csv_header() -> String {
         "usual_high",
         "probability",
         "suppressed",
+        "estimated",
     ])
 }
 
@@ -51,6 +52,7 @@ pub fn csv_line(alert: &Alert) -> String {
         finding.usual.high.round().to_string(),
         finding.evaluation.probability.to_string(),
         alert.suppressed.to_string(),
+        finding.estimated.to_string(),
     ])
 }
 

@@ -70,6 +70,8 @@ pub struct Report {
     pub ip_packets: u64,
     /// IP bytes of the rows.
     pub ip_bytes: u64,
+    /// Packets of the rows that may stand for several on the wire.
+    pub estimated: u64,
     /// Packets without a flow by a [`Reason`]'s number; a reason without packets is left out.
     pub unaccounted: BTreeMap<u8, Amount>,
     /// By wire bytes, most first; then by source, destination (IPv4 before IPv6, by number), protocol,
@@ -156,10 +158,11 @@ impl Summary {
         unaccounted.retain(|_, amount| *amount != Amount::default());
 
         let mut total = Amount::default();
-        let mut ip_bytes = 0;
+        let (mut ip_bytes, mut estimated) = (0, 0);
         for Row { counters, .. } in &rows {
             total.add(&Amount { packets: counters.packets, wire_bytes: counters.wire_bytes });
             ip_bytes += counters.ip_bytes;
+            estimated += counters.estimated;
         }
         let ip_packets = total.packets;
         for amount in unaccounted.values() {
@@ -171,6 +174,7 @@ impl Summary {
             total,
             ip_packets,
             ip_bytes,
+            estimated,
             unaccounted,
             rows,
             late: self.late,

@@ -54,6 +54,12 @@ pub fn rate(bytes: u64, length: Duration) -> String {
     if length.is_zero() { "-".to_owned() } else { scaled(bytes as f64 / length.as_secs_f64(), "B/s") }
 }
 
+/// What stands before a figure of which `packets` are estimated: `~`, or nothing where none is.
+#[must_use]
+pub const fn estimated_mark(packets: u64) -> &'static str {
+    if packets > 0 { "~" } else { "" }
+}
+
 /// The part of `whole` in per cent: `12.3%`; `-` where the whole is zero. Only all of it is `100%`.
 #[must_use]
 pub fn share(part: u64, whole: u64) -> String {

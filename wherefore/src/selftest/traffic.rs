@@ -18,6 +18,8 @@ pub struct Count {
     pub wire_bytes: u64,
     /// Bytes of the IP packets; 0 where there is none.
     pub ip_bytes: u64,
+    /// Of the packets, those that may stand for several on the wire.
+    pub estimated: u64,
 }
 
 impl Count {
@@ -26,6 +28,7 @@ impl Count {
         self.packets += other.packets;
         self.wire_bytes += other.wire_bytes;
         self.ip_bytes += other.ip_bytes;
+        self.estimated += other.estimated;
     }
 
     const fn times(self, times: u64) -> Self {
@@ -33,6 +36,7 @@ impl Count {
             packets: self.packets * times,
             wire_bytes: self.wire_bytes * times,
             ip_bytes: self.ip_bytes * times,
+            estimated: self.estimated * times,
         }
     }
 }
@@ -123,7 +127,7 @@ impl Parcel {
 }
 
 const fn one(link: usize, ip: usize) -> Count {
-    Count { packets: 1, wire_bytes: (link + ip) as u64, ip_bytes: ip as u64 }
+    Count { packets: 1, wire_bytes: (link + ip) as u64, ip_bytes: ip as u64, estimated: 0 }
 }
 
 const fn flow(family: u8, proto: u8, port: u16) -> Place {
@@ -133,7 +137,7 @@ const fn flow(family: u8, proto: u8, port: u16) -> Place {
 fn frame(name: &'static str, times: u64, place: Place, ip: usize, frame: Vec<u8>) -> Parcel {
     let link = frame.len() - ip;
     let each = match place {
-        Place::None(_) => Count { packets: 1, wire_bytes: frame.len() as u64, ip_bytes: 0 },
+        Place::None(_) => Count { packets: 1, wire_bytes: frame.len() as u64, ..Count::default() },
         _ => one(link, ip),
     };
     Parcel { name, form: Form::Frame(frame), times, place, each, each_merged: each }
@@ -153,8 +157,11 @@ fn segments(
         packets: count as u64,
         wire_bytes: (count * (ETHERNET + headers) + data) as u64,
         ip_bytes: (count * headers + data) as u64,
+        estimated: 0,
     };
-    Parcel { name, form, times, place, each, each_merged: one(ETHERNET, headers + data) }
+    // Two segments or more are larger than the MTU here.
+    let each_merged = Count { estimated: u64::from(count > 1), ..one(ETHERNET, headers + data) };
+    Parcel { name, form, times, place, each, each_merged }
 }
 
 /// Everything that is sent, in order: 40 kinds of packets would say no more.
@@ -243,7 +250,7 @@ pub fn all() -> Vec<Parcel> {
 fn padded() -> Parcel {
     let mut short = ethernet(IPV4, &ipv4(UDP, 0, &udp(1043, 0)));
     short.resize(60, 0);
-    let each = Count { packets: 1, wire_bytes: 60, ip_bytes: 28 };
+    let each = Count { packets: 1, wire_bytes: 60, ip_bytes: 28, estimated: 0 };
     Parcel {
         each,
         each_merged: each,
@@ -296,6 +303,7 @@ mod tests {
                 time: crate::time::Timestamp(1),
                 frame: bytes,
                 wire_len: bytes.len() as u32,
+                mtu: None,
             });
             let counts = counter.take();
             let found = counts.flows.first().map(|flow| {

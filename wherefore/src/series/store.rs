@@ -115,6 +115,16 @@ impl Store {
         self.series.get(key)
     }
 
+    /// Packets of an interval that may stand for several on the wire, by series; those without any are left out.
+    #[must_use]
+    pub fn estimated(&self, snapshot: &Snapshot) -> BTreeMap<SeriesKey, u64> {
+        let mut sums = BTreeMap::new();
+        for flow in snapshot.flows.iter().filter(|flow| !flow.own && flow.counters.estimated > 0) {
+            *sums.entry(key(flow, self.settings.level)).or_default() += flow.counters.estimated;
+        }
+        sums
+    }
+
     /// What is held, and what became of the rest.
     #[must_use]
     pub const fn counters(&self) -> Counters {

@@ -32,6 +32,7 @@ use self::{
 };
 use super::{
     Backend, Description, Error, Hook, LiveSettings, Watched,
+    merged::Merged,
     probe::{self, Owner},
 };
 use crate::{filter::CidrFilter, snapshot::Snapshot};
@@ -44,6 +45,7 @@ pub struct EbpfBackend {
     counting: Counting,
     order: Order,
     presence: Presence,
+    merged: Merged,
     log: Option<EbpfLogger<KernelLog>>,
     ebpf: Ebpf,
     _owner: Owner,
@@ -73,13 +75,14 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
     counting.begin()?;
     let order = Order::new(attach::posts(&ebpf, targets, settings.hook));
     let presence = Presence::new(targets);
+    let merged = Merged::new("XDP", "--hook tc counts them exactly");
     let watched: Vec<_> = targets
         .iter()
         .zip(&attached)
         .map(|(target, attached)| Watched { name: target.name.clone(), hook: attached.hook.clone() })
         .collect();
     let description = Description { backend: "ebpf", why: why(settings.hook, &watched), watched };
-    Ok(EbpfBackend { description, attached, counting, order, presence, log, ebpf, _owner: owner })
+    Ok(EbpfBackend { description, attached, counting, order, presence, merged, log, ebpf, _owner: owner })
 }
 
 fn features(settings: &LiveSettings) -> Features {
@@ -124,6 +127,7 @@ impl Backend for EbpfBackend {
         // Looked at before the tables are read: what was counted until an interface went is in them then.
         let watching = self.presence.check();
         let snapshot = self.counting.poll(&self.ebpf)?;
+        self.merged.check(&snapshot);
         if !watching && snapshot.flows.is_empty() && snapshot.unaccounted.is_empty() {
             return Err(super::all_gone());
         }
@@ -135,7 +139,9 @@ impl Backend for EbpfBackend {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        self.counting.poll(&self.ebpf).map(Some)
+        let snapshot = self.counting.poll(&self.ebpf)?;
+        self.merged.check(&snapshot);
+        Ok(Some(snapshot))
     }
 }
 

@@ -176,6 +176,8 @@ impl FileBackend {
             time: Timestamp(record.time.unwrap_or_else(|| file.time.max(self.intervals.start()))),
             frame,
             wire_len: record.wire_len,
+            // A capture does not say what the interface's was.
+            mtu: None,
         };
         if matches {
             self.counter.count(&packet);

@@ -7,8 +7,10 @@
 //! What libpcap cannot know, so it is not in the numbers:
 //! * packets that `-f` rejects: the kernel drops them before anyone can count them, so there is no
 //!   `filtered`;
-//! * how many frames a segmented super-frame stands for: it counts as one packet of its own length, with
-//!   the headers of the others missing. eBPF counts those exactly.
+//! * how many frames a packet stands for that offload has merged: it counts as one packet of its own length, with
+//!   the headers of the others missing. One with more IP bytes than the interface's MTU cannot be anything else: it
+//!   is marked [estimated](wherefore_common::FlowCounters::estimated). eBPF counts those exactly. What merged into
+//!   less than the MTU cannot be told.
 //!
 //! A packet is handed over when its block of the ring is full or [`HAND_OVER`] old. So what arrived just
 //! before a poll may be in the next snapshot, and is then counted there under `late` as well. The end waits for it.
@@ -23,7 +25,7 @@ use std::{
     os::unix::net::UnixStream,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -37,6 +39,7 @@ use super::{
     Backend, Description, Error, LiveSettings, Watched,
     counter::{Counter, Packet},
     interfaces,
+    merged::Merged,
 };
 use crate::{snapshot::Snapshot, time::Timestamp};
 
@@ -56,6 +59,9 @@ pub struct PcapBackend {
     table: Arc<Mutex<Table>>,
     since: Instant,
     polls: u64,
+    merged: Merged,
+    /// To ask for the interfaces' MTU with, in their network namespace; `None` where there is no socket.
+    control: Option<OwnedFd>,
     /// Dropped to stop the reader: its end of the pair then reports a hang-up.
     stop: Option<UnixStream>,
     reader: Option<JoinHandle<()>>,
@@ -67,6 +73,8 @@ struct Watch {
     index: u32,
     direction: Direction,
     linktype: i32,
+    /// Largest IP packet in bytes, as last asked for; 0: not known.
+    mtu: AtomicU32,
     /// The capture's socket once more, to wait for it without holding the lock.
     socket: OwnedFd,
     capture: Mutex<Handle>,
@@ -133,6 +141,12 @@ pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error>
         table,
         since: Instant::now(),
         polls: 0,
+        merged: Merged::new(
+            "libpcap",
+            "--backend ebpf counts them exactly; ethtool -K INTERFACE gro off lro off gso off tso off keeps them \
+             apart, at the price of speed",
+        ),
+        control: interfaces::control().ok(),
         stop: Some(stop),
         reader: Some(reader),
     })
@@ -174,7 +188,7 @@ impl Backend for PcapBackend {
         }
         self.since += length;
         self.polls += 1;
-        Ok(Some(Snapshot {
+        let snapshot = Snapshot {
             start,
             end,
             length,
@@ -187,7 +201,10 @@ impl Backend for PcapBackend {
             passed: BTreeMap::new(),
             lost_flows: counted.lost.estimate(),
             dropped,
-        }))
+        };
+        self.merged.check(&snapshot);
+        self.renew_mtus();
+        Ok(Some(snapshot))
     }
 
     fn stop(&mut self) -> Result<Option<Snapshot>, Error> {
@@ -208,6 +225,18 @@ impl Drop for PcapBackend {
     }
 }
 
+impl PcapBackend {
+    /// An MTU may change while we watch. Of an interface that does not answer the last one holds.
+    fn renew_mtus(&self) {
+        let Some(control) = &self.control else { return };
+        for watch in self.watches.iter() {
+            if let Ok(mtu) = interfaces::mtu(control, &watch.name) {
+                watch.mtu.store(mtu, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 impl Watch {
     /// Counts up to [`BATCH`] packets that are there now: how many. Never waits.
     fn count(&self, handle: &mut Handle, table: &Mutex<Table>) -> usize {
@@ -215,6 +244,7 @@ impl Watch {
             return 0;
         }
         let mut table = lock(table);
+        let mtu = Some(self.mtu.load(Ordering::Relaxed)).filter(|mtu| *mtu > 0);
         let result = handle.capture.dispatch(Some(BATCH), |packet| {
             let time = nanoseconds(packet.header.ts);
             // Lengths count as on the wire: `caplen` is what -s left of them.
@@ -229,6 +259,7 @@ impl Watch {
                 time,
                 frame: packet.data,
                 wire_len,
+                mtu,
             });
         });
         drop(table);

@@ -2,7 +2,10 @@
 
 use std::{
     os::fd::AsFd,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32},
+    },
     time::Duration,
 };
 
@@ -63,6 +66,7 @@ pub(super) fn open(
         name: interface.name.clone(),
         index: interface.index,
         direction: way,
+        mtu: AtomicU32::new(interface.mtu.unwrap_or_default()),
         linktype: capture.get_datalink().0,
         socket,
         capture: Mutex::new(Handle { capture, drops: 0, gone: false }),

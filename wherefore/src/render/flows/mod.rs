@@ -35,6 +35,9 @@ const TABLE_ROWS: usize = 20;
 /// * CSV: a header line and a line per flow; the totals go to standard error.
 /// * Table: the largest rows, the totals, and what is not in the rows.
 ///
+/// Where packets were merged by offload, rows and totals have `estimated`, the number of such packets, between
+/// `ip_bytes` and what follows; CSV has it last, in every row.
+///
 /// Times are RFC 3339 in UTC with nine digits. Packets lost before they could be counted are in none of
 /// these figures; if there were any, standard error says so.
 #[must_use]
@@ -82,6 +85,8 @@ struct Total<'a> {
     wire_bytes: u64,
     ip_packets: u64,
     ip_bytes: u64,
+    #[serde(skip_serializing_if = "none")]
+    estimated: u64,
     #[serde(serialize_with = "unaccounted")]
     unaccounted: &'a BTreeMap<u8, Amount>,
 }
@@ -97,8 +102,16 @@ struct Line<'a> {
     packets: u64,
     wire_bytes: u64,
     ip_bytes: u64,
+    #[serde(skip_serializing_if = "none")]
+    estimated: u64,
     first: Timestamp,
     last: Timestamp,
+}
+
+/// Nothing was merged, and nothing is said of it.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn none(packets: &u64) -> bool {
+    *packets == 0
 }
 
 #[derive(Serialize)]
@@ -129,6 +142,7 @@ const fn total(report: &Report) -> Total<'_> {
         wire_bytes: report.total.wire_bytes,
         ip_packets: report.ip_packets,
         ip_bytes: report.ip_bytes,
+        estimated: report.estimated,
         unaccounted: &report.unaccounted,
     }
 }
@@ -142,6 +156,7 @@ fn lines(rows: &[Row]) -> impl Iterator<Item = Line<'_>> {
         packets: row.counters.packets,
         wire_bytes: row.counters.wire_bytes,
         ip_bytes: row.counters.ip_bytes,
+        estimated: row.counters.estimated,
         first: Timestamp(row.counters.first_ns),
         last: Timestamp(row.counters.last_ns),
     })
@@ -155,7 +170,7 @@ fn csv(report: &Report, rows: &[Row]) -> String {
     if report.by_interface {
         header.push("interface");
     }
-    header.extend(["packets", "wire_bytes", "ip_bytes", "first", "last"]);
+    header.extend(["packets", "wire_bytes", "ip_bytes", "first", "last", "estimated"]);
     let mut out = csv_line(header);
     for row in lines(rows) {
         let mut fields = vec![row.src.to_string(), row.dst.to_string()];
@@ -164,7 +179,7 @@ fn csv(report: &Report, rows: &[Row]) -> String {
         }
         fields.extend(row.interface.map(str::to_owned));
         fields.extend([row.packets, row.wire_bytes, row.ip_bytes].map(|number| number.to_string()));
-        fields.extend([row.first.to_string(), row.last.to_string()]);
+        fields.extend([row.first.to_string(), row.last.to_string(), row.estimated.to_string()]);
         out.push_str(&csv_line(fields));
     }
     out
@@ -292,12 +307,12 @@ mod tests {
         let mut lines = output.out.lines();
         assert_eq!(
             lines.next(),
-            Some("src,dst,proto,sport,dport,interface,packets,wire_bytes,ip_bytes,first,last")
+            Some("src,dst,proto,sport,dport,interface,packets,wire_bytes,ip_bytes,first,last,estimated")
         );
         assert_eq!(lines.clone().count(), 5);
         assert!(output.out.contains(
             "192.0.2.9,192.0.2.200,6,1000,443,\"e,\"\"1\",1,114,100,\
-             2023-11-14T22:13:21.000000000Z,2023-11-14T22:13:22.000000000Z\n"
+             2023-11-14T22:13:21.000000000Z,2023-11-14T22:13:22.000000000Z,0\n"
         ));
         assert!(
             output.err.contains("Total   12 packets, 1,134 bytes (1.13 kB) on the wire"),

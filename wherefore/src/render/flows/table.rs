@@ -5,7 +5,10 @@ use comfy_table::{CellAlignment, Table};
 use crate::render::{
     KeyKind, Report, Row,
     table::{clipped, gap, plain_table},
-    text::{bytes, clean, columns, count, duration, endpoint, grouped, ports, protocol, reason, share},
+    text::{
+        bytes, clean, columns, count, duration, endpoint, estimated_mark, grouped, ports, protocol, reason,
+        share,
+    },
 };
 
 /// The table's lines beneath its rows: everything the rows alone do not say.
@@ -29,6 +32,12 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
         count(report.ip_packets, "packet", "packets"),
         exactly(report.ip_bytes)
     ));
+    if report.estimated > 0 {
+        lines.push(format!(
+            "~       {} merged by offload before being seen: estimated, on the wire it is more packets and bytes",
+            count(report.estimated, "packet was", "packets were")
+        ));
+    }
     if lost > 0 {
         lines.push(format!("No flow {}:", count(lost, "packet", "packets")));
         for (number, amount) in &report.unaccounted {
@@ -118,7 +127,7 @@ impl Cells {
             dst: endpoint(row.dst, dport),
             proto: row.transport.map(|(proto, ..)| protocol(proto).into_owned()),
             interface: row.interface.as_deref().map(|name| clean(name).into_owned()),
-            packets: grouped(row.counters.packets),
+            packets: format!("{}{}", estimated_mark(row.counters.estimated), grouped(row.counters.packets)),
             wire: bytes(row.counters.wire_bytes),
             ip: bytes(row.counters.ip_bytes),
             share: share(row.counters.wire_bytes, report.total.wire_bytes),

@@ -212,6 +212,13 @@ fn warnings(snapshot: &Snapshot) -> Vec<String> {
             bytes(overflow.wire_bytes)
         ));
     }
+    let estimated: u64 = snapshot.estimated().values().sum();
+    if estimated > 0 {
+        warnings.push(format!(
+            "{} estimated (~): merged by offload before being seen; the true rates are higher",
+            count(estimated, "packet is", "packets are")
+        ));
+    }
     if snapshot.dropped > 0 {
         warnings.push(format!(
             "{} lost before they could be counted; the true rates are higher",

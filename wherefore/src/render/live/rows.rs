@@ -6,7 +6,7 @@ use wherefore_common::Direction;
 
 use super::{Screen, Style};
 use crate::{
-    render::text::{clean, columns, count, endpoint, ports, protocol, rate, share},
+    render::text::{clean, columns, count, endpoint, estimated_mark, ports, protocol, rate, share},
     snapshot::{Flow, Snapshot},
 };
 
@@ -46,7 +46,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    const RATE: usize = 9;
+    const RATE: usize = 10;
     const SHARE: usize = 6;
 
     pub fn new(flow: &Flow, snapshot: &Snapshot, whole: u64) -> Self {
@@ -58,7 +58,11 @@ impl Line {
             proto: protocol(flow.key.proto).into_owned(),
             way: way(flow.direction()),
             interface: clean(&name).into_owned(),
-            rate: rate(flow.counters.wire_bytes, snapshot.length),
+            rate: format!(
+                "{}{}",
+                estimated_mark(flow.counters.estimated),
+                rate(flow.counters.wire_bytes, snapshot.length)
+            ),
             share: share(flow.counters.wire_bytes, whole),
         }
     }

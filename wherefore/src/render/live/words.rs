@@ -19,6 +19,8 @@ pub struct Totals {
     pub directions: [Amount; 3],
     /// Packets without a flow, by a reason's number.
     pub unaccounted: BTreeMap<u8, Amount>,
+    /// Packets that may stand for several on the wire.
+    pub estimated: u64,
     /// Packets lost before they could be counted.
     pub dropped: u64,
     /// Packets of a capture that came after their interval was closed: counted in the one then open.
@@ -35,6 +37,7 @@ impl Totals {
         for (key, amount) in &snapshot.unaccounted {
             self.unaccounted.entry(key.reason).or_default().add(amount);
         }
+        self.estimated += snapshot.estimated().values().sum::<u64>();
         self.dropped += snapshot.dropped;
         self.late += snapshot.late.packets;
     }
@@ -71,6 +74,10 @@ pub fn interval_line(snapshot: &Snapshot) -> String {
     let lost = lost_by_reason(snapshot, |_| true);
     if !lost.is_empty() {
         let _ = write!(line, " · in no flow: {lost}");
+    }
+    let estimated: u64 = snapshot.estimated().values().sum();
+    if estimated > 0 {
+        let _ = write!(line, " · estimated: {}", grouped(estimated));
     }
     if snapshot.dropped > 0 {
         let _ = write!(line, " · lost uncounted: {}", grouped(snapshot.dropped));
@@ -113,6 +120,13 @@ pub fn closing(totals: &Totals, length: Duration, alerts: u64) -> String {
             reason(*number),
             count(amount.packets, "packet", "packets"),
             count(amount.wire_bytes, "byte", "bytes")
+        );
+    }
+    if totals.estimated > 0 {
+        let _ = writeln!(
+            out,
+            "  {} estimated: merged by offload before being seen, so more packets and bytes on the wire",
+            count(totals.estimated, "packet", "packets")
         );
     }
     if totals.late > 0 {

@@ -46,9 +46,8 @@ pub struct Record<'a> {
     bytes: Number,
     /// Which bytes: `ip` or `wire`.
     unit: Unit,
-    /// Packets that may stand for several on the wire, where there are any: then `bytes` lacks their headers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    estimated: Option<u64>,
+    /// Packets that may stand for several on the wire: then `bytes` lacks their headers.
+    estimated: u64,
     /// Length of an interval.
     interval_seconds: Number,
     /// Bytes per second.
@@ -129,7 +128,7 @@ impl<'a> Record<'a> {
             dport: transport.map(|transport| transport.dport),
             bytes: Number(finding.bytes.round()),
             unit: finding.unit,
-            estimated: Some(finding.estimated).filter(|packets| *packets > 0),
+            estimated: finding.estimated,
             interval_seconds: Number(finding.interval.as_secs_f64()),
             rate: Number(finding.rate().round()),
             usual: Usual {
@@ -165,7 +164,7 @@ mod tests {
                 r#"{"time":"2023-11-14T22:13:25.000000000Z","level":"warning","msg":"Anomaly detected","#,
                 r#""summary":"192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), usually 12 to 40 MB","#,
                 r#""host":"web1","interface":"eth0","direction":"egress","src":"192.0.2.7","#,
-                r#""dst":"198.51.100.9","bytes":4100000000,"unit":"ip","interval_seconds":5,"rate":820000000,"#,
+                r#""dst":"198.51.100.9","bytes":4100000000,"unit":"ip","estimated":0,"interval_seconds":5,"rate":820000000,"#,
                 r#""usual":{"low":12000000,"median":20000000,"high":40000000},"probability":0.93,"#,
                 r#""methods":[{"method":"magnitude","value":1.0,"weight":0.5},"#,
                 r#"{"method":"ks","value":0.86,"weight":0.5}],"#,

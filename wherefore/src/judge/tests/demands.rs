@@ -131,3 +131,15 @@ fn the_same_snapshots_give_the_same_findings() {
     assert!(!run().is_empty());
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_finding_says_how_many_of_its_packets_are_estimated() {
+    let (mut judge, _) = always(1.0, open());
+    let mut snapshot = interval(0, &[500, 400]);
+    snapshot.flows[0].counters.estimated = 3;
+    let estimated: Vec<u64> = judge.judge(&snapshot).iter().map(|finding| finding.estimated).collect();
+    assert_eq!(estimated, [3, 0]);
+    // The agent's own traffic is in no series.
+    snapshot.flows[0].own = true;
+    assert!(judge.store.estimated(&snapshot).is_empty());
+}

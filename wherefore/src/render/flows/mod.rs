@@ -35,8 +35,8 @@ const TABLE_ROWS: usize = 20;
 /// * CSV: a header line and a line per flow; the totals go to standard error.
 /// * Table: the largest rows, the totals, and what is not in the rows.
 ///
-/// Where packets were merged by offload, rows and totals have `estimated`, the number of such packets, between
-/// `ip_bytes` and what follows; CSV has it last, in every row.
+/// Where packets were merged by offload and may stand for several on the wire, `estimated` is their number, behind
+/// `ip_bytes` of rows and totals; in CSV it is the last column of every row.
 ///
 /// Times are RFC 3339 in UTC with nine digits. Packets lost before they could be counted are in none of
 /// these figures; if there were any, standard error says so.
@@ -108,7 +108,7 @@ struct Line<'a> {
     last: Timestamp,
 }
 
-/// Nothing was merged, and nothing is said of it.
+/// A contract with scripts: what is not there is said by leaving it out.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 const fn none(packets: &u64) -> bool {
     *packets == 0

@@ -1,0 +1,142 @@
+//! Packets that offload has merged: marked where their sizes are not known, exact where they are.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use wherefore::backend::{Backend, Choice, Hook, LiveSettings, live};
+use wherefore_common::Direction;
+use wherefore_tests::{
+    Netns, PATIENCE,
+    agent::Stream,
+    pair::{FAR, NEAR, far, namespace, segment, settings, socket},
+    require_bpf, require_root, run_agent, wait_until,
+};
+
+/// A super-frame of ten datagrams and a half.
+const PORT: u16 = 3000;
+const DATA: usize = 10_500;
+const EACH: i32 = 1000;
+
+fn start(choice: Choice) -> Box<dyn Backend> {
+    let settings = LiveSettings { interfaces: vec![NEAR.into(), FAR.into()], ..settings(Hook::Tc) };
+    live::start(choice, "asked for", &settings).unwrap()
+}
+
+/// Sends one super-frame.
+fn send() {
+    let socket = socket().unwrap();
+    segment(&socket, EACH).unwrap();
+    socket.send_to(&[0; DATA], far(PORT)).unwrap();
+}
+
+/// Packets, IP bytes and estimated packets of the flow one way; all that come until it is there.
+fn counted(backend: &mut dyn Backend, direction: Direction) -> [u64; 3] {
+    let mut found = None;
+    wait_until("the flow", PATIENCE, || {
+        let snapshot = backend.poll().unwrap().unwrap_or_default();
+        let flow = snapshot.flows.iter().find(|flow| flow.key.dport == PORT && flow.direction() == direction);
+        found = flow.map(|flow| {
+            let total: u64 = snapshot.estimated().values().sum();
+            assert!(total >= flow.counters.estimated);
+            [flow.counters.packets, flow.counters.ip_bytes, flow.counters.estimated]
+        });
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn libpcap_marks_what_is_larger_than_the_mtu_and_the_kernel_programs_know_better() {
+    if !require_root() {
+        return;
+    }
+    let merged = (DATA + 28) as u64;
+    namespace().run(|| {
+        for way in [Direction::Egress, Direction::Ingress] {
+            let mut backend = start(Choice::Pcap);
+            send();
+            assert_eq!(counted(backend.as_mut(), way), [1, merged, 1], "{way:?}");
+        }
+        if require_bpf() {
+            let mut backend = start(Choice::Ebpf);
+            send();
+            assert_eq!(counted(backend.as_mut(), Direction::Egress), [11, merged + 10 * 28, 0]);
+        }
+    });
+}
+
+/// What fits is one packet; what no longer fits is not.
+#[test]
+fn the_mtu_is_asked_for_again_after_every_interval() {
+    if !require_root() {
+        return;
+    }
+    let netns = namespace();
+    netns.ip(&format!("link set {NEAR} mtu 9000"));
+    netns.ip(&format!("link set {FAR} mtu 9000"));
+    let mut backend = netns.run(|| start(Choice::Pcap));
+    let send = || {
+        netns.run(|| {
+            let socket = socket().unwrap();
+            socket.send_to(&[0; 8000], far(PORT)).unwrap();
+        });
+    };
+    send();
+    assert_eq!(counted(backend.as_mut(), Direction::Egress), [1, 8028, 0]);
+    // The device takes what is larger than its MTU only from a packet that it is to cut.
+    netns.ip(&format!("link set {NEAR} mtu 1500"));
+    backend.poll().unwrap();
+    netns.run(self::send);
+    assert_eq!(counted(backend.as_mut(), Direction::Egress)[2], 1);
+    netns.ip(&format!("link set {NEAR} mtu 15000"));
+    backend.poll().unwrap();
+    netns.run(self::send);
+    assert_eq!(counted(backend.as_mut(), Direction::Egress)[2], 0);
+}
+
+/// `flows` in a form, with one super-frame sent while it counts.
+fn flows(netns: &Netns, form: &str) -> wherefore_tests::agent::Ended {
+    let arguments = ["flows", "-i", NEAR, "--backend", "pcap", "--for", "1s", "--format", form];
+    let mut agent = run_agent(Some(netns), &arguments);
+    agent.wait_for_line(Stream::Err, PATIENCE, |line| line.contains("watching va"));
+    netns.run(send);
+    agent.wait(PATIENCE)
+}
+
+#[test]
+fn every_output_says_what_is_estimated() {
+    if !require_root() {
+        return;
+    }
+    let netns = namespace();
+    let json = flows(&netns, "json");
+    let report: Value = serde_json::from_str(&json.stdout[0]).unwrap();
+    assert_eq!((&report["estimated"], &report["flows"][0]["estimated"]), (&1.into(), &1.into()), "{report}");
+    let told =
+        json.stderr.iter().filter(|line| line.contains("libpcap sees packets that offload has merged (va)"));
+    assert_eq!(told.count(), 1, "{json:?}");
+    assert!(
+        json.stderr.iter().any(|line| line.contains("--backend ebpf") && line.contains("ethtool -K va "))
+    );
+
+    let csv = flows(&netns, "csv").stdout;
+    assert!(csv[0].ends_with(",last,estimated") && csv[1].ends_with(",1"), "{csv:?}");
+    let table = flows(&netns, "table").stdout;
+    assert!(table.iter().any(|line| line.contains("192.0.2.2:3000") && line.contains(" ~1 ")), "{table:?}");
+    assert!(
+        table.iter().any(|line| line.starts_with("~ ") && line.contains("1 packet was merged")),
+        "{table:?}"
+    );
+
+    let mut run = run_agent(Some(&netns), &["run", "-i", NEAR, "--backend", "pcap", "--interval", "100ms"]);
+    run.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("watching va"));
+    for _ in 0..2 {
+        netns.run(send);
+        run.wait_for_line(Stream::Out, PATIENCE, |line| line.contains(" · estimated: 1"));
+    }
+    run.signal(Signal::SIGTERM);
+    let ended = run.wait(PATIENCE);
+    let lines = |words: &str| ended.stdout.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(lines("WARN libpcap sees packets"), 1, "{ended:?}");
+    assert_eq!(lines("2 packets estimated: "), 1, "{ended:?}");
+}

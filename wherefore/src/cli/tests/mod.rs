@@ -344,3 +344,18 @@ fn a_gate_that_never_opens_is_pointed_out() {
         );
     }
 }
+
+#[test]
+fn forcing_native_xdp_where_it_was_not_asked_for_is_said() {
+    for (line, notes) in [
+        ("--force-xdp", 1),
+        ("--hook xdp-generic --force-xdp", 1),
+        ("--hook xdp --force-xdp", 0),
+        ("--hook xdp", 0),
+    ] {
+        let config = config(&format!("wherefore {line}"));
+        assert_eq!(config.notes.len(), notes, "{line}: {:?}", config.notes);
+        let Source::Live { settings, .. } = config.source else { panic!("{line}: not live") };
+        assert_eq!(settings.force_xdp, line.contains("force"), "{line}");
+    }
+}

@@ -40,7 +40,7 @@ fn every_way_counts_exactly() {
     let results = |rows: [(&str, &str); 5]| rows.map(|(hook, result)| (hook.to_owned(), result.to_owned()));
     let all =
         [("tcx", "ok"), ("clsact", "ok"), ("xdp+tcx", "ok"), ("xdp-generic+tcx", "ok"), ("libpcap", "ok")];
-    for without in ["", "batch", "uninterrupted", "batch,uninterrupted"] {
+    for without in ["", "batch", "uninterrupted", "batch,uninterrupted", "check_mtu"] {
         assert_eq!(selftest(without), results(all), "{without}");
     }
     let older = [
@@ -76,13 +76,15 @@ fn what_is_missing_is_said() {
         return;
     }
     let netns = namespace();
-    for (feature, words) in [
-        (KernelFeature::Tcx, "has no TCX (Linux 6.6)"),
-        (KernelFeature::Uninterrupted, "this kernel is PREEMPT_RT"),
-        (KernelFeature::Batch, "this kernel has no batch calls (Linux 5.6)"),
-        (KernelFeature::InnerMapSizes, "is older than Linux 5.10"),
+    let generic: &[&str] = &["--hook", "xdp-generic"];
+    for (feature, words, hook) in [
+        (KernelFeature::Tcx, "has no TCX (Linux 6.6)", &[][..]),
+        (KernelFeature::Uninterrupted, "this kernel is PREEMPT_RT", &[]),
+        (KernelFeature::Batch, "this kernel has no batch calls (Linux 5.6)", &[]),
+        (KernelFeature::InnerMapSizes, "is older than Linux 5.10", &[]),
+        (KernelFeature::CheckMtu, "does not tell XDP programs the MTU (Linux 5.12)", generic),
     ] {
-        let mut run = command(&["run", "-i", NEAR, "--interval", "100ms"]);
+        let mut run = command(&[&["run", "-i", NEAR, "--interval", "100ms"], hook].concat());
         run.env(VARIABLE, feature.name());
         let mut agent = Agent::start(Some(&netns), &mut run);
         agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains(words));

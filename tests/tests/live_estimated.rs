@@ -17,8 +17,8 @@ const PORT: u16 = 3000;
 const DATA: usize = 10_500;
 const EACH: i32 = 1000;
 
-fn start(choice: Choice) -> Box<dyn Backend> {
-    let settings = LiveSettings { interfaces: vec![NEAR.into(), FAR.into()], ..settings(Hook::Tc) };
+fn start(choice: Choice, hook: Hook) -> Box<dyn Backend> {
+    let settings = LiveSettings { interfaces: vec![NEAR.into(), FAR.into()], ..settings(hook) };
     live::start(choice, "asked for", &settings).unwrap()
 }
 
@@ -53,14 +53,22 @@ fn libpcap_marks_what_is_larger_than_the_mtu_and_the_kernel_programs_know_better
     let merged = (DATA + 28) as u64;
     namespace().run(|| {
         for way in [Direction::Egress, Direction::Ingress] {
-            let mut backend = start(Choice::Pcap);
+            let mut backend = start(Choice::Pcap, Hook::Tc);
             send();
             assert_eq!(counted(backend.as_mut(), way), [1, merged, 1], "{way:?}");
         }
         if require_bpf() {
-            let mut backend = start(Choice::Ebpf);
-            send();
-            assert_eq!(counted(backend.as_mut(), Direction::Egress), [11, merged + 10 * 28, 0]);
+            let exact = [11, merged + 10 * 28, 0];
+            for (hook, way, expected) in [
+                (Hook::Tc, Direction::Egress, exact),
+                (Hook::Tc, Direction::Ingress, exact),
+                (Hook::XdpGeneric, Direction::Egress, exact),
+                (Hook::XdpGeneric, Direction::Ingress, [1, merged, 1]),
+            ] {
+                let mut backend = start(Choice::Ebpf, hook);
+                send();
+                assert_eq!(counted(backend.as_mut(), way), expected, "{hook:?} {way:?}");
+            }
         }
     });
 }
@@ -74,7 +82,7 @@ fn the_mtu_is_asked_for_again_after_every_interval() {
     let netns = namespace();
     netns.ip(&format!("link set {NEAR} mtu 9000"));
     netns.ip(&format!("link set {FAR} mtu 9000"));
-    let mut backend = netns.run(|| start(Choice::Pcap));
+    let mut backend = netns.run(|| start(Choice::Pcap, Hook::Tc));
     let send = || {
         netns.run(|| {
             let socket = socket().unwrap();

@@ -22,7 +22,7 @@ pub use self::{
     traffic::Count,
 };
 use crate::{
-    backend::{Backend, Choice, Error, Hook, LiveSettings, live, probe},
+    backend::{Backend, Choice, Error, Hook, LiveSettings, ebpf::features::KernelFeature, live, probe},
     config::default,
 };
 
@@ -43,6 +43,14 @@ pub struct Candidate {
     egress: Promise,
 }
 
+impl Candidate {
+    /// What is promised at ingress by this kernel.
+    fn ingress(&self) -> Promise {
+        let unmarked = self.ask == Hook::XdpGeneric && !KernelFeature::CheckMtu.by_version(&probe::release());
+        if unmarked { Promise::Merged } else { self.ingress }
+    }
+}
+
 /// All there are.
 pub const CANDIDATES: [Candidate; 5] = {
     const fn ebpf(hook: &'static str, ask: Hook, ingress: Promise) -> Candidate {
@@ -52,7 +60,7 @@ pub const CANDIDATES: [Candidate; 5] = {
         ebpf("tcx", Hook::Tc, Promise::Wire),
         ebpf("clsact", Hook::Clsact, Promise::Wire),
         ebpf("xdp", Hook::Xdp, Promise::Wire),
-        ebpf("xdp-generic", Hook::XdpGeneric, Promise::Merged),
+        ebpf("xdp-generic", Hook::XdpGeneric, Promise::Marked),
         Candidate {
             backend: "pcap",
             hook: "libpcap",
@@ -129,7 +137,7 @@ fn attempt(candidate: &Candidate) -> Result<Outcome, Error> {
     plant_fault(&pair, &parcels)?;
     let counts = collect(backend.as_mut(), &parcels, candidate)?;
     let mut found = compare::differences(&parcels, &counts, Direction::Egress, candidate.egress);
-    found.extend(compare::differences(&parcels, &counts, Direction::Ingress, candidate.ingress));
+    found.extend(compare::differences(&parcels, &counts, Direction::Ingress, candidate.ingress()));
     if !found.is_empty() {
         return outcome(hook, Verdict::Differs(found));
     }

@@ -19,6 +19,8 @@ pub enum KernelFeature {
     XdpLinks,
     /// Many entries of a table in one call.
     Batch,
+    /// The MTU told to a program, so that generic XDP can mark merged packets.
+    CheckMtu,
     /// Programs at an interface beside each other, without a queueing discipline.
     Tcx,
     /// Programs of one CPU that cannot interrupt each other: everywhere but on `PREEMPT_RT`.
@@ -27,8 +29,8 @@ pub enum KernelFeature {
 
 impl KernelFeature {
     /// All, oldest kernel first.
-    pub const ALL: [Self; 5] =
-        [Self::Uninterrupted, Self::Batch, Self::XdpLinks, Self::InnerMapSizes, Self::Tcx];
+    pub const ALL: [Self; 6] =
+        [Self::Uninterrupted, Self::Batch, Self::XdpLinks, Self::InnerMapSizes, Self::CheckMtu, Self::Tcx];
 
     /// As in [`VARIABLE`].
     #[must_use]
@@ -37,6 +39,7 @@ impl KernelFeature {
             Self::InnerMapSizes => "inner_map_sizes",
             Self::XdpLinks => "xdp_links",
             Self::Batch => "batch",
+            Self::CheckMtu => "check_mtu",
             Self::Tcx => "tcx",
             Self::Uninterrupted => "uninterrupted",
         }
@@ -51,6 +54,7 @@ impl KernelFeature {
             Self::Batch => (5, 6),
             Self::XdpLinks => (5, 9),
             Self::InnerMapSizes => (5, 10),
+            Self::CheckMtu => (5, 12),
             Self::Tcx => (6, 6),
         }
     }

@@ -25,6 +25,7 @@ pub use permission::missing_capabilities;
 
 use self::{
     attach::Attached,
+    features::KernelFeature,
     load::{Features, Loaded, Tables},
     order::Order,
     presence::Presence,
@@ -86,7 +87,14 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
 }
 
 fn features(settings: &LiveSettings) -> Features {
-    let estimate = settings.hook == Hook::XdpGeneric;
+    let generic = settings.hook == Hook::XdpGeneric;
+    let estimate = generic && KernelFeature::CheckMtu.by_version(&probe::release());
+    if generic && !estimate {
+        tracing::warn!(
+            "this kernel does not tell XDP programs the MTU (Linux 5.12): what offload has merged counts as one \
+             packet without a mark; --hook tc counts it exactly"
+        );
+    }
     Features { log: settings.kernel_log, estimate, ..Features::default() }
 }
 

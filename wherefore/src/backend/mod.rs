@@ -1,5 +1,6 @@
 //! Where counts come from: the kernel's tables, libpcap, or capture files.
 
+pub mod classic;
 pub mod counter;
 pub mod ebpf;
 pub mod interfaces;

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod capture;
 pub mod cli;
 pub mod device;
+pub mod expression;
 pub mod frame;
 pub mod http;
 pub mod lan;

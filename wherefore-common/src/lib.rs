@@ -8,6 +8,7 @@
 pub mod cache;
 pub mod cidr;
 pub mod counters;
+pub mod filter;
 pub mod key;
 pub mod offload;
 pub mod parse;

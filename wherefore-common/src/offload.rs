@@ -53,16 +53,7 @@ pub const fn plain(offload: &Offload, parsed: &Parsed) -> Size {
 #[inline(always)]
 #[must_use]
 pub fn segmented<P: Packet>(packet: &P, offload: &Offload, parsed: &Parsed) -> Size {
-    // What the verifier knows of these numbers on each way through the parser only multiplies its work.
-    let forget = |number: u32| packet.same(number as usize) as u32;
-    let parsed = &Parsed {
-        l3: forget(parsed.l3),
-        l4: forget(parsed.l4),
-        ip_len: forget(parsed.ip_len),
-        proto: forget(u32::from(parsed.proto)) as u8,
-        family: forget(u32::from(parsed.family)) as u8,
-        ..*parsed
-    };
+    let parsed = &forgotten(packet, parsed);
     let headers = headers(packet, parsed);
     let by_size = if offload.gso_size == 0 || offload.gso_size == BY_FRAGS {
         offload.gso_segs
@@ -81,6 +72,33 @@ pub fn segmented<P: Packet>(packet: &P, offload: &Offload, parsed: &Parsed) -> S
     let wire_bytes = in_data.saturating_sub(removed).saturating_add(segments.saturating_mul(offload.tag));
     let link = segments.saturating_mul(parsed.l3 + offload.tag);
     Size { packets: segments, wire_bytes, ip_bytes: wire_bytes.saturating_sub(link) }
+}
+
+/// Bytes on the wire of the first frame of a packet that is to be segmented, or was merged from segments; a tag
+/// outside the data is not among them.
+#[inline(always)]
+#[must_use]
+pub fn first_segment<P: Packet>(packet: &P, offload: &Offload, parsed: &Parsed) -> u32 {
+    let parsed = &forgotten(packet, parsed);
+    let headers = headers(packet, parsed).min(offload.len);
+    // Segments without a common size announce 65,535 bytes: the payload is then the whole one.
+    let payload = (offload.len - headers).min(offload.gso_size);
+    (headers + payload).saturating_sub(jumbo_header(packet, parsed))
+}
+
+/// The same headers, of which the verifier knows nothing any more: what it knows of these numbers on each way
+/// through the parser only multiplies its work.
+#[inline(always)]
+fn forgotten<P: Packet>(packet: &P, parsed: &Parsed) -> Parsed {
+    let forget = |number: u32| packet.same(number as usize) as u32;
+    Parsed {
+        l3: forget(parsed.l3),
+        l4: forget(parsed.l4),
+        ip_len: forget(parsed.ip_len),
+        proto: forget(u32::from(parsed.proto)) as u8,
+        family: forget(u32::from(parsed.family)) as u8,
+        ..*parsed
+    }
 }
 
 /// Frames and wire bytes of a packet whose headers were not understood.
@@ -244,6 +262,20 @@ mod tests {
         // A tag outside the data is on the wire once per segment, and in no IP packet.
         let tagged = size(&frame, Offload { tag: TAG, ..merged });
         assert_eq!(tagged, Size { wire_bytes: plain.wire_bytes + 44, ..plain });
+    }
+
+    #[test]
+    fn the_first_segment_is_full_or_all_there_is() {
+        let frame = [link(), ipv4(6), tcp()].concat();
+        let first = |offload: Offload| {
+            let packet = Slice(&frame);
+            first_segment(&packet, &offload, &ethernet(&packet).unwrap())
+        };
+        let merged = Offload { len: 66 + 10_001, gso_size: 1000, ..Offload::default() };
+        assert_eq!(first(merged), 1066);
+        assert_eq!(first(Offload { len: 66 + 900, ..merged }), 966);
+        assert_eq!(first(Offload { gso_size: BY_FRAGS, ..merged }), 66 + 10_001);
+        assert_eq!(first(Offload { len: 20, ..merged }), 20);
     }
 
     #[test]

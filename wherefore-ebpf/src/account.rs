@@ -10,7 +10,7 @@ use wherefore_common::{
 
 use crate::{
     cache,
-    context::{Skb, Xdp},
+    context::{self, Skb, Xdp},
     functions,
     tables::{self, Outcome},
     totals::{self, Passed},
@@ -135,6 +135,42 @@ pub fn skb(skb: &Skb, direction: Direction, result: Result<(), Reason>, parsed: 
             debug!(skb.ctx(), "interface {}: no flow, reason {}", place.ifindex, reason as u8);
         }
     }
+}
+
+/// Counts a packet of a TC program that an expression rejected; `parse` is asked for the headers of a super-frame,
+/// as the number of its frames follows from them.
+#[inline(always)]
+pub fn rejected_skb(
+    skb: &Skb,
+    direction: Direction,
+    parse: impl FnOnce(&Skb, &mut Parsed) -> Result<(), Reason>,
+) {
+    let figures = figures(skb, direction);
+    let mut size = Size { packets: 1, wire_bytes: figures.len + figures.tag, ip_bytes: 0 };
+    if figures.gso_size != 0 {
+        let mut parsed = context::blank();
+        match parse(skb, &mut parsed) {
+            Ok(()) => size = offload::segmented(skb, &figures, &parsed),
+            Err(_) => (size.packets, size.wire_bytes) = offload::unparsed(&figures),
+        }
+    }
+    rejected(&Place { ifindex: skb.meta().ifindex, direction }, figures.len, &size);
+}
+
+/// Counts a packet of the XDP program that an expression rejected.
+#[inline(always)]
+pub fn rejected_xdp(frame: &Xdp) {
+    let len = frame.len();
+    let size = Size { packets: 1, wire_bytes: len, ip_bytes: 0 };
+    rejected(&Place { ifindex: frame.ifindex(), direction: Direction::Ingress }, len, &size);
+}
+
+#[inline(always)]
+fn rejected(place: &Place, handed_over: u32, size: &Size) {
+    let Place { ifindex, direction } = *place;
+    let Size { packets, wire_bytes, .. } = *size;
+    let passed = Passed { ifindex, direction, handed_over, packets, wire_bytes, rejected: true };
+    totals::count(tables::generation(), &passed);
 }
 
 /// Says that a flow is new.

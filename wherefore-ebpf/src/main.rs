@@ -12,6 +12,7 @@ mod account;
 mod cache;
 mod cidr;
 mod context;
+mod filter;
 mod functions;
 mod tables;
 mod totals;

@@ -44,7 +44,7 @@ pub enum Source {
     Live {
         /// Which backend. `Auto` only where either can do what was asked for.
         backend: backend::Choice,
-        /// Why that one: "-f needs libpcap", "--backend pcap", …
+        /// Why that one: "--backend pcap", …
         backend_why: String,
         /// How.
         settings: backend::LiveSettings,
@@ -115,6 +115,7 @@ pub mod exit {
             Error::Permission(_) => NO_PERMISSION,
             Error::NoInput { .. } => NO_INPUT,
             Error::NoInterface { .. } | Error::Expression { .. } => USAGE,
+            Error::ExpressionForLibpcap { .. } => CONFIG,
             Error::BrokenFile { .. } | Error::System { .. } => FAILURE,
         }
     }

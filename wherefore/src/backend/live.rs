@@ -21,7 +21,11 @@ pub fn start(choice: Choice, why: &str, settings: &LiveSettings) -> Result<Box<d
                 Ok(backend) => return Ok(backend),
                 Err(refused) => refused,
             };
-            match pcap(settings, format!("eBPF unavailable: {}", first_line(&refused))) {
+            let why = match &refused {
+                Error::ExpressionForLibpcap { reason, .. } => format!("-f needs libpcap: {reason}"),
+                other => format!("eBPF unavailable: {}", first_line(other)),
+            };
+            match pcap(settings, why) {
                 Err(Error::Permission(_)) if matches!(refused, Error::Permission(_)) => Err(refused),
                 other => other,
             }

@@ -125,7 +125,7 @@ pub struct LiveSettings {
     pub read_timeout: Duration,
     /// libpcap: see packets for other hosts too.
     pub promiscuous: bool,
-    /// libpcap: a tcpdump expression (`-f`).
+    /// A tcpdump expression (`-f`).
     pub expression: Option<String>,
 }
 
@@ -180,6 +180,14 @@ pub enum Error {
         /// As given.
         expression: String,
         /// libpcap's words.
+        reason: String,
+    },
+    /// A tcpdump expression that libpcap takes and the kernel does not.
+    #[error("-f {expression:?} cannot run in the kernel: {reason}; --backend pcap takes it")]
+    ExpressionForLibpcap {
+        /// As given.
+        expression: String,
+        /// Why not.
         reason: String,
     },
     /// Anything else: what was tried, and what the system said.

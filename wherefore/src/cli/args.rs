@@ -201,7 +201,7 @@ pub struct CountingArgs {
     /// Most flows of one interval, 16 to 16777216 [default: 65536; files: no limit]
     #[arg(long, value_name = "FLOWS", value_parser = values::whole::<u32>, allow_hyphen_values = true)]
     pub table_size: Option<u32>,
-    /// tcpdump expression a packet must match; needs libpcap [default: none]
+    /// tcpdump expression a packet must match [default: none]
     #[arg(short = 'f', long, value_name = "EXPRESSION", allow_hyphen_values = true)]
     pub expression: Option<String>,
 }

@@ -140,7 +140,7 @@ fn live(
     notes: &mut Vec<String>,
 ) -> Result<Source, ConfigError> {
     let expression = expression(counting);
-    let (backend, backend_why) = backend(args, expression.is_some())?;
+    let (backend, backend_why) = backend(args)?;
     if backend == Choice::Ebpf && args.promiscuous {
         notes.push(
             "--promiscuous has no effect with --backend ebpf: the kernel programs see what the host sees"
@@ -165,34 +165,23 @@ fn live(
 }
 
 /// Which backend can do what was asked for, and why that one.
-fn backend(args: &CaptureArgs, expression: bool) -> Result<(Choice, String), ConfigError> {
-    let contradiction =
-        |what: String, remedy: &str| ConfigError::Contradiction { what, remedy: remedy.into() };
+fn backend(args: &CaptureArgs) -> Result<(Choice, String), ConfigError> {
     let hook = args.hook.map(|hook| match hook {
         Hook::Tc => "tc",
         Hook::Clsact => "clsact",
         Hook::Xdp => "xdp",
         Hook::XdpGeneric => "xdp-generic",
     });
-    match (args.backend, expression, hook) {
-        (Choice::Ebpf, true, _) => Err(contradiction(
-            "-f with --backend ebpf: a tcpdump expression needs libpcap".into(),
-            "use --backend pcap, or filter by address (--include, --exclude)",
-        )),
-        (Choice::Pcap, _, Some(hook)) => Err(contradiction(
-            format!("--hook {hook} with --backend pcap: libpcap has no hook"),
-            "leave one of them out",
-        )),
-        (Choice::Auto, true, Some(hook)) => Err(contradiction(
-            format!("-f with --hook {hook}: a tcpdump expression needs libpcap, which has no hook"),
-            "leave one of them out",
-        )),
-        (Choice::Auto, true, None) => Ok((Choice::Pcap, "-f needs libpcap".into())),
-        (Choice::Pcap, _, None) => Ok((Choice::Pcap, "--backend pcap".into())),
-        (Choice::Ebpf, false, _) => Ok((Choice::Ebpf, "--backend ebpf".into())),
+    match (args.backend, hook) {
+        (Choice::Pcap, Some(hook)) => Err(ConfigError::Contradiction {
+            what: format!("--hook {hook} with --backend pcap: libpcap has no hook"),
+            remedy: "leave one of them out".into(),
+        }),
+        (Choice::Pcap, None) => Ok((Choice::Pcap, "--backend pcap".into())),
+        (Choice::Ebpf, _) => Ok((Choice::Ebpf, "--backend ebpf".into())),
         // A hook that was asked for is asked of eBPF: falling back to libpcap would hide that it failed.
-        (Choice::Auto, false, Some(hook)) => Ok((Choice::Ebpf, format!("--hook {hook}"))),
-        (Choice::Auto, false, None) => Ok((Choice::Auto, "eBPF where it works".into())),
+        (Choice::Auto, Some(hook)) => Ok((Choice::Ebpf, format!("--hook {hook}"))),
+        (Choice::Auto, None) => Ok((Choice::Auto, "eBPF where it works".into())),
     }
 }
 

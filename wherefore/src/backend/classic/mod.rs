@@ -96,6 +96,9 @@ pub enum Unusable {
     /// Every packet contradicts it, for this link type.
     #[error("{0}")]
     RejectsAll(String),
+    /// It asks for what files do not tell, as `inbound` does.
+    #[error("{0}")]
+    NotOfFiles(String),
     /// In libpcap's words.
     #[error("{0}")]
     Refused(String),
@@ -110,6 +113,7 @@ pub fn compile(text: &str, linktype: i32, foreign: bool) -> Result<Program, Unus
     let capture = empty_file(linktype, foreign).map_err(Unusable::Refused)?;
     let compiled = capture.compile(text, true).map_err(|error| match error {
         pcap::Error::PcapError(words) if words.contains("rejects all packets") => Unusable::RejectsAll(words),
+        pcap::Error::PcapError(words) if words.contains("savefile") => Unusable::NotOfFiles(words),
         pcap::Error::PcapError(words) => Unusable::Refused(words),
         other => Unusable::Refused(other.to_string()),
     })?;

@@ -66,11 +66,8 @@ const fn tc_ways(hook: Hook) -> &'static [Way] {
     if xdp_mode(hook).is_some() { &[Way::Egress] } else { &Way::ALL }
 }
 
-/// Loads the programs that `hook` needs on `targets`, and no other: the verifier takes its time over each.
-///
-/// # Errors
-/// [`Error::Permission`], or [`Error::System`] with the end of the verifier's protocol.
-pub fn load(ebpf: &mut Ebpf, targets: &[Target], hook: Hook) -> Result<(), Error> {
+/// Names of the counting programs that `hook` needs on `targets`.
+pub fn names(targets: &[Target], hook: Hook) -> BTreeSet<&'static str> {
     let mut names = BTreeSet::new();
     for target in targets {
         names.extend(tc_ways(hook).iter().map(|way| program_name(*way, target.start)));
@@ -78,10 +75,15 @@ pub fn load(ebpf: &mut Ebpf, targets: &[Target], hook: Hook) -> Result<(), Error
     if xdp_mode(hook).is_some() {
         names.insert(XDP_NAME);
     }
-    for name in names {
-        load::program(ebpf, name)?;
-    }
-    Ok(())
+    names
+}
+
+/// Loads the programs that `hook` needs on `targets`, and no other: the verifier takes its time over each.
+///
+/// # Errors
+/// [`Error::Permission`], or [`Error::System`] with the end of the verifier's protocol.
+pub fn load(ebpf: &mut Ebpf, targets: &[Target], hook: Hook) -> Result<(), Error> {
+    names(targets, hook).into_iter().try_for_each(|name| load::program(ebpf, name))
 }
 
 /// Programs attached to one interface; detached when dropped.

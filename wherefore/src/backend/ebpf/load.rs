@@ -172,7 +172,7 @@ const RESTS: [(&str, &str, u32, &str); 3] = [
     ("wherefore_xdp", "XDP_REST", 0, "wherefore_xrest"),
 ];
 
-/// Hands a program to the kernel, after the one that it sends packets to.
+/// Hands a program to the kernel, unless that was done; after the one that it sends packets to.
 ///
 /// # Errors
 /// [`Error::Permission`], or [`Error::System`] with the end of the verifier's protocol.
@@ -193,13 +193,20 @@ pub fn program(ebpf: &mut Ebpf, name: &str) -> Result<(), Error> {
     one_program(ebpf, name)
 }
 
-fn one_program(ebpf: &mut Ebpf, name: &str) -> Result<(), Error> {
+/// Hands this one program to the kernel.
+///
+/// # Errors
+/// As [`program`].
+pub(super) fn one_program(ebpf: &mut Ebpf, name: &str) -> Result<(), Error> {
     let loaded = match ebpf.program_mut(name) {
         Some(Program::SchedClassifier(program)) => program.load(),
         Some(Program::Xdp(program)) => program.load(),
         _ => Err(ProgramError::NotLoaded),
     };
-    loaded.map_err(|error| permission::explain(&format!("load the kernel program {name}"), &error))
+    match loaded {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
+        Err(error) => Err(permission::explain(&format!("load the kernel program {name}"), &error)),
+    }
 }
 
 fn program_fd<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a ProgramFd, ProgramError> {
@@ -286,6 +293,10 @@ fn sets<K, V>(
     Ok((sets, tables))
 }
 
+/// A map of the object, which must stay open until every program that uses it is loaded.
+///
+/// # Errors
+/// [`Error::System`] where there is none of that name.
 pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
     ebpf.take_map(name).ok_or_else(|| Error::System {
         action: "load the kernel programs".into(),

@@ -7,6 +7,7 @@ mod cidr;
 mod clock;
 mod drain;
 pub mod features;
+pub mod filter;
 pub mod load;
 mod mapped;
 mod order;
@@ -26,6 +27,7 @@ pub use permission::missing_capabilities;
 use self::{
     attach::Attached,
     features::KernelFeature,
+    filter::{Expression, Filter},
     load::{Features, Loaded, Tables},
     order::Order,
     presence::Presence,
@@ -43,6 +45,7 @@ pub struct EbpfBackend {
     description: Description,
     // Detached before the programs and tables below go.
     attached: Vec<Attached>,
+    _filter: Option<Filter>,
     counting: Counting,
     order: Order,
     presence: Presence,
@@ -55,9 +58,11 @@ pub struct EbpfBackend {
 /// Loads the programs and attaches them to each of `targets`, the interfaces that `settings` names.
 ///
 /// # Errors
-/// [`Error::Permission`] with the capabilities that are missing and how to give them; else
-/// [`Error::System`]. Nothing stays attached after an error.
+/// [`Error::Expression`], [`Error::ExpressionForLibpcap`]; [`Error::Permission`] with the capabilities that are
+/// missing and how to give them; else [`Error::System`]. Nothing stays attached after an error.
 pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend, Error> {
+    let expression = settings.expression.as_deref();
+    let expression = expression.map(|text| Expression::compile(text, targets)).transpose()?;
     let missing = missing_capabilities();
     if !missing.is_empty() {
         return Err(permission::denied("count in the kernel", &missing));
@@ -69,12 +74,16 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
         Owner::new().map_err(|error| permission::explain("mark kernel filters as our own", &error))?;
     let mut counting = Counting::new(tables, names(targets))?;
     attach::load(&mut ebpf, targets, settings.hook)?;
+    let load = |expression: Expression| expression.load(&mut ebpf, targets, settings.hook);
+    let mut filter = expression.map(load).transpose()?;
+    // The program at the hook is the expression's, where there is one.
+    let first = filter.as_mut().map_or(&mut ebpf, |filter| &mut filter.programs);
     let mut attached = Vec::with_capacity(targets.len());
     for target in targets {
-        attached.push(attach::attach(&mut ebpf, target, settings, &owner)?);
+        attached.push(attach::attach(first, target, settings, &owner)?);
     }
     counting.begin()?;
-    let order = Order::new(attach::posts(&ebpf, targets, settings.hook));
+    let order = Order::new(attach::posts(first, targets, settings.hook));
     let presence = Presence::new(targets);
     let merged = Merged::new("XDP", "--hook tc counts them exactly");
     let watched: Vec<_> = targets
@@ -83,7 +92,18 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
         .map(|(target, attached)| Watched { name: target.name.clone(), hook: attached.hook.clone() })
         .collect();
     let description = Description { backend: "ebpf", why: why(settings.hook, &watched), watched };
-    Ok(EbpfBackend { description, attached, counting, order, presence, merged, log, ebpf, _owner: owner })
+    Ok(EbpfBackend {
+        description,
+        attached,
+        _filter: filter,
+        counting,
+        order,
+        presence,
+        merged,
+        log,
+        ebpf,
+        _owner: owner,
+    })
 }
 
 fn features(settings: &LiveSettings) -> Features {

@@ -180,8 +180,6 @@ fn bad_values_are_usage_errors_that_name_the_range() {
 #[test]
 fn contradictions_and_unusable_files_are_configuration_errors() {
     for (line, message) in [
-        ("-f tcp --backend ebpf", "a tcpdump expression needs libpcap: use --backend pcap"),
-        ("-f tcp --hook xdp", "leave one of them out"),
         ("--backend pcap --hook clsact", "libpcap has no hook"),
         ("--anom-n-seasons 3 --anom-active-size 1", "at least 4"),
         ("--anom-methods fence --anom-lower-bound 9 --anom-upper-bound 9", "--anom-upper-bound"),
@@ -226,12 +224,19 @@ fn defaults() {
 }
 
 #[test]
-fn an_expression_makes_auto_choose_libpcap_and_say_so() {
-    let config = config("wherefore -f udp");
-    let Source::Live { backend, backend_why, .. } = &config.source else { panic!() };
-    assert_eq!((*backend, backend_why.as_str()), (Choice::Pcap, "-f needs libpcap"));
-    // The line that says what is watched tells it; it was asked for, so it is no warning.
-    assert!(config.notes.is_empty());
+fn an_expression_goes_with_any_backend_and_hook() {
+    for (line, chosen, why) in [
+        ("", Choice::Auto, "eBPF where it works"),
+        ("--backend ebpf", Choice::Ebpf, "--backend ebpf"),
+        ("--hook xdp", Choice::Ebpf, "--hook xdp"),
+        ("--backend pcap", Choice::Pcap, "--backend pcap"),
+    ] {
+        let config = config(&format!("wherefore -f udp {line}"));
+        let Source::Live { backend, backend_why, settings, .. } = &config.source else { panic!() };
+        assert_eq!((*backend, backend_why.as_str()), (chosen, why));
+        assert_eq!(settings.expression.as_deref(), Some("udp"));
+        assert!(config.notes.is_empty());
+    }
 }
 
 #[test]

@@ -192,18 +192,11 @@ impl Packet {
     }
 }
 
-/// `R1 = x + k` in 64 bits, so that a sum beyond 32 is beyond every packet.
+/// `R1 = x + k` in 64 bits, so that a sum beyond 32 is beyond every packet. In this order, because Linux 6.12 and
+/// later remember of a copied register that a constant was added, and refuse a packet pointer for a large one.
 fn add(code: &mut Assembler, x: Reg, k: u32) {
-    match i32::try_from(k) {
-        Ok(k) => {
-            code.alu64(Alu::Mov, Reg::R1, x);
-            code.alu64(Alu::Add, Reg::R1, k);
-        }
-        Err(_) => {
-            code.alu32(Alu::Mov, Reg::R1, k.cast_signed());
-            code.alu64(Alu::Add, Reg::R1, x);
-        }
-    }
+    code.alu32(Alu::Mov, Reg::R1, k.cast_signed());
+    code.alu64(Alu::Add, Reg::R1, x);
 }
 
 fn mask(code: &mut Assembler, dst: Reg, size: Size) {

@@ -12,6 +12,7 @@ pub mod expression;
 pub mod frame;
 pub mod http;
 pub mod lan;
+pub mod mixture;
 pub mod netns;
 pub mod pair;
 mod random;

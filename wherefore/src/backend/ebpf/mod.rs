@@ -200,7 +200,10 @@ pub mod bench {
     use aya::programs::Program;
 
     pub use super::load::Features;
-    use super::{BTreeMap, CidrFilter, Counting, Ebpf, Error, Loaded, Snapshot, load};
+    use super::{
+        BTreeMap, CidrFilter, Counting, Ebpf, Error, Expression, Filter, Hook, Loaded, Snapshot, Target,
+        attach, load,
+    };
 
     /// Programs and tables; nothing is attached.
     pub struct Bench {
@@ -245,6 +248,16 @@ pub mod bench {
         /// As [`super::start`].
         pub fn filter(&mut self, filter: &CidrFilter) -> Result<(), Error> {
             self.counting.filter(filter)
+        }
+
+        /// Puts an expression in front of what `hook` needs on `targets`.
+        ///
+        /// # Errors
+        /// As [`super::start`].
+        pub fn expression(&mut self, text: &str, targets: &[Target], hook: Hook) -> Result<Filter, Error> {
+            let expression = Expression::compile(text, targets)?;
+            attach::load(&mut self.ebpf, targets, hook)?;
+            expression.load(&mut self.ebpf, targets, hook)
         }
 
         /// Swaps the tables and hands over what the old ones held.

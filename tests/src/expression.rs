@@ -4,6 +4,7 @@
 use std::{
     error::Error,
     os::fd::{AsFd as _, AsRawFd as _},
+    time::Duration,
 };
 
 use aya::{
@@ -113,6 +114,25 @@ impl Judge {
     pub fn new(program: &classic::Program, dialect: Dialect, start: Start) -> Self {
         let loaded = Loaded::new(program, dialect, start, [&returns(ACCEPTED), &returns(REJECTED)]);
         Self { dialect, loaded: loaded.unwrap_or_else(|error| panic!("{program:?}: {error}")) }
+    }
+
+    /// How long a run takes on a frame that the kernel takes for test runs, on the average of `repeat`; `empty`: of
+    /// a program that only returns.
+    ///
+    /// # Panics
+    /// Where the kernel refuses.
+    #[must_use]
+    pub fn time(&self, frame: &[u8], repeat: u32, empty: bool) -> Duration {
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.repeat = repeat;
+        let name = if empty { "rejected" } else { NAME };
+        let result = match self.loaded.programs.program(name) {
+            Some(Program::SchedClassifier(program)) => program.test_run(options),
+            Some(Program::Xdp(program)) => program.test_run(options),
+            _ => panic!("no program {name}"),
+        };
+        result.unwrap_or_else(|error| panic!("{error}")).duration
     }
 
     /// Whether the frame matches; `None` where the kernel does not take it for a test run.

@@ -13,7 +13,3 @@ pub struct FirstSegment {
     /// Bytes without a tag outside the data; 0: not measured.
     pub len: u32,
 }
-
-#[cfg(feature = "user")]
-// SAFETY: repr(C), two u32, no padding.
-unsafe impl aya::Pod for FirstSegment {}

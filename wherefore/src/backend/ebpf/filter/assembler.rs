@@ -185,7 +185,7 @@ impl Assembler {
     }
 
     /// `dst` from network byte order, `size` bytes of it.
-    pub fn from_network(&mut self, dst: Reg, size: Size) {
+    pub fn network_order(&mut self, dst: Reg, size: Size) {
         if matches!(size, Size::Half | Size::Word) {
             // BPF_ALU | BPF_END | BPF_TO_BE
             self.push(0xdc, dst, Reg::R0, 0, size.bytes() as i32 * 8);

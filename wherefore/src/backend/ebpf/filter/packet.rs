@@ -156,7 +156,7 @@ impl Packet {
             asides.push(Aside::Far { packet: self, at: Some(k), size, dst, here, back });
         }
         code.place(back);
-        code.from_network(dst, size);
+        code.network_order(dst, size);
     }
 
     /// At the offset in `R1`.
@@ -173,7 +173,7 @@ impl Packet {
             asides.push(Aside::Far { packet: self, at: None, size, dst, here, back });
         }
         code.place(back);
-        code.from_network(dst, size);
+        code.network_order(dst, size);
     }
 
     /// Rejects every packet, though the kernel shall not see at first sight that nothing comes behind: it would
@@ -271,14 +271,14 @@ fn tag_window(code: &mut Assembler, packet: Packet, size: Size, dst: Reg) {
     code.load(Size::Word, Reg::R0, Reg::Fp, stack::TAG);
     code.jump64(Cmp::Ge, Reg::R1, TAG_AT as i32, behind);
     code.load(Size::Word, Reg::R3, Reg::Fp, stack::BEFORE_TAG);
-    code.from_network(Reg::R3, Size::Word);
+    code.network_order(Reg::R3, Size::Word);
     code.alu64(Alu::Lsh, Reg::R3, 32);
     code.alu64(Alu::Or, Reg::R0, Reg::R3);
     code.alu32(Alu::Mov, Reg::R2, (TAG_END - bytes) as i32);
     code.jump(shift);
     code.place(behind);
     code.load(Size::Word, Reg::R3, Reg::Fp, stack::BEHIND_TAG);
-    code.from_network(Reg::R3, Size::Word);
+    code.network_order(Reg::R3, Size::Word);
     code.alu64(Alu::Lsh, Reg::R0, 32);
     code.alu64(Alu::Or, Reg::R0, Reg::R3);
     code.alu32(Alu::Mov, Reg::R2, (TAG_END + 4 - bytes) as i32);

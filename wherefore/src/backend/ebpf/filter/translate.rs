@@ -168,7 +168,7 @@ fn length(code: &mut Assembler, exits: &Exits) {
 /// Leaves the stripped tag's four bytes, as a number, in [`stack::TAG`].
 fn tag(code: &mut Assembler) {
     code.load(Size::Word, Reg::R1, CONTEXT, field::SKB_VLAN_PROTO);
-    code.from_network(Reg::R1, Size::Half);
+    code.network_order(Reg::R1, Size::Half);
     code.alu32(Alu::Lsh, Reg::R1, 16);
     code.load(Size::Word, Reg::R2, CONTEXT, field::SKB_VLAN_TCI);
     code.alu32(Alu::Or, Reg::R1, Reg::R2);

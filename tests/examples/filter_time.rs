@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use aya::programs::{Program, TestRun as _, TestRunOptions};
 use wherefore::backend::{
-    classic,
-    ebpf::{Start, filter::Dialect},
+    Hook, classic,
+    ebpf::{Start, Target, bench::Bench, filter::Dialect},
 };
 use wherefore_tests::{capture, expression::Judge};
 
@@ -29,7 +30,36 @@ fn tcp(port: u16) -> Vec<u8> {
     frame
 }
 
+/// The whole way of a packet: the expression, and counting behind it.
+fn whole() {
+    let target = Target { name: "none".into(), index: 1, start: Start::Ethernet };
+    for (text, verdict) in [("udp port 53", "accepted"), ("tcp port 443", "rejected")] {
+        let mut bench = Bench::new(1 << 10).unwrap();
+        let filter = bench.filter(text, std::slice::from_ref(&target), Hook::Xdp).unwrap();
+        for name in ["wherefore_out", "wherefore_xdp"] {
+            for (programs, what) in [(&bench.ebpf, "alone"), (&filter.programs, verdict)] {
+                let frame = capture::frame(1);
+                let run = || {
+                    let mut options = TestRunOptions::new();
+                    options.data_in = Some(&frame);
+                    options.repeat = 300_000;
+                    match programs.program(name) {
+                        Some(Program::SchedClassifier(program)) => {
+                            program.test_run(options).unwrap().duration
+                        }
+                        Some(Program::Xdp(program)) => program.test_run(options).unwrap().duration,
+                        _ => panic!("no program {name}"),
+                    }
+                };
+                let least = (0..15).map(|_| run()).min().unwrap();
+                println!("{text}, {name}, UDP: {what}, {} ns with counting", least.as_nanos());
+            }
+        }
+    }
+}
+
 fn main() {
+    whole();
     for text in EXPRESSIONS {
         let program = classic::compile(text, classic::ETHERNET, false).unwrap();
         for dialect in [Dialect::Tc, Dialect::Xdp] {

@@ -11,13 +11,20 @@ use wherefore_tests::can_load;
 /// worse than the one this is measured on.
 const VERIFIER_BUDGET: u32 = 100_000;
 
-/// What is attached, and what that sends packets to.
-const PROGRAMS: [(&str, Option<&str>); 5] = [
+/// What is attached, and what that sends packets to; what stands behind an expression.
+const PROGRAMS: [(&str, Option<&str>); 12] = [
     ("wherefore_in", Some("wherefore_irest")),
     ("wherefore_out", Some("wherefore_orest")),
     ("wherefore_inip", None),
     ("wherefore_outip", None),
     ("wherefore_xdp", Some("wherefore_xrest")),
+    ("wherefore_rin", None),
+    ("wherefore_rout", None),
+    ("wherefore_rinip", None),
+    ("wherefore_routi", None),
+    ("wherefore_rxdp", None),
+    ("wherefore_len", None),
+    ("wherefore_lenip", None),
 ];
 
 fn info(program: &Program) -> ProgramInfo {

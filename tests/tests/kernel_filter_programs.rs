@@ -101,7 +101,7 @@ fn random_programs_in_test_runs() {
     }
     let mut random = Random::new(20_260_301);
     let (mut accepted, mut runs) = (0, 0);
-    for _ in 0..300 {
+    for _ in 0..150 {
         let program = program(&mut random);
         let judges =
             [(Dialect::Tc, Start::Ethernet), (Dialect::Tc, Start::Ip), (Dialect::Xdp, Start::Ethernet)]
@@ -125,7 +125,7 @@ fn random_programs_in_test_runs() {
 fn meet(seed: u64, tagged: bool, mut send: impl FnMut(&[u8])) {
     let mut random = Random::new(seed);
     let (mut accepted, mut runs) = (0, 0);
-    for _ in 0..200 {
+    for _ in 0..100 {
         let program = program(&mut random);
         let post = Post::new(&program, FAR);
         for _ in 0..40 {

@@ -1,6 +1,6 @@
 //! A tcpdump expression in front of counting.
 //!
-//! libpcap compiles it to classic BPF, [`translate`] turns that into eBPF, and the program so made is attached at
+//! libpcap compiles it to classic BPF, [`translate()`] turns that into eBPF, and the program so made is attached at
 //! each hook in place of the counting one, which it tail-calls for what matches. For what does not it calls one
 //! that counts it as `filtered`. The expression sees the frame as on the wire: a VLAN tag that was stripped is
 //! at its place, and `len` is the length of the first frame that a super-frame becomes. (Of a super-frame's bytes

@@ -35,7 +35,7 @@ fn whole() {
     let target = Target { name: "none".into(), index: 1, start: Start::Ethernet };
     for (text, verdict) in [("udp port 53", "accepted"), ("tcp port 443", "rejected")] {
         let mut bench = Bench::new(1 << 10).unwrap();
-        let filter = bench.filter(text, std::slice::from_ref(&target), Hook::Xdp).unwrap();
+        let filter = bench.expression(text, std::slice::from_ref(&target), Hook::Xdp).unwrap();
         for name in ["wherefore_out", "wherefore_xdp"] {
             for (programs, what) in [(&bench.ebpf, "alone"), (&filter.programs, verdict)] {
                 let frame = capture::frame(1);

@@ -122,6 +122,20 @@ pub fn receive_offload_on(netns: &Netns, device: &str) {
         .unwrap_or_else(|error| panic!("{device}: gro on: {error}"));
 }
 
+/// `ETHTOOL_STXCSUM` of `linux/ethtool.h`.
+const TRANSMIT_CHECKSUMS: u32 = 0x17;
+
+/// Switches transmit checksums of a device off, and with them everything that needs them: also the trains of
+/// datagrams that [`offloads_off`] leaves in one piece, as no command of that kind is about them.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn checksums_off(netns: &Netns, device: &str) {
+    netns
+        .run(|| ethtool(device, EthtoolValue { command: TRANSMIT_CHECKSUMS, data: 0 }))
+        .unwrap_or_else(|error| panic!("{device}: tx off: {error}"));
+}
+
 /// A tun device, up and quiet: the file reads what the host sends and writes what it receives, IP packets
 /// without anything in front. The device goes with the file.
 ///

@@ -17,11 +17,13 @@ pub mod netns;
 pub mod pair;
 mod random;
 pub mod ring;
+pub mod routed;
 pub mod scenario;
 pub mod stacked;
 pub mod tally;
 pub mod traffic;
 pub mod truth;
+pub mod wire;
 
 use std::{
     process::Command,

@@ -15,6 +15,7 @@ pub mod lan;
 pub mod mixture;
 pub mod netns;
 pub mod pair;
+pub mod program;
 mod random;
 pub mod ring;
 pub mod routed;

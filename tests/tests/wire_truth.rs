@@ -6,13 +6,18 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
+use aya::programs::TcAttachType;
 use wherefore::backend::{
     Backend, Hook, LiveSettings,
     ebpf::{self, Start, Target},
 };
 use wherefore_common::Direction;
 use wherefore_tests::{
-    Netns, device, pair, require_bpf,
+    Netns, device,
+    frame::{QINQ, VLAN},
+    pair,
+    program::{Act, Other},
+    require_bpf,
     routed::Routed,
     scenario,
     tally::{Count, Tally},
@@ -44,9 +49,12 @@ impl Watch {
         let snapshot = self.backend.poll().unwrap_or_else(|error| panic!("{error}")).unwrap_or_default();
         self.tally.add_snapshot(&snapshot);
         assert!(self.tally.unaccounted.is_empty(), "{:?}", self.tally.unaccounted);
-        let back = if self.to_end == Direction::Egress { Direction::Ingress } else { Direction::Egress };
-        (self.tally.sum(self.to_end), self.tally.sum(back))
+        (self.tally.sum(self.to_end), self.tally.sum(opposite(self.to_end)))
     }
+}
+
+fn opposite(direction: Direction) -> Direction {
+    if direction == Direction::Egress { Direction::Ingress } else { Direction::Egress }
 }
 
 /// Agents at the host's and the router's end of their link, and the truth behind the router.
@@ -84,19 +92,28 @@ impl Test {
         send(&self.routed);
         let mut wire = Crossed::default();
         let mut found = [(Count::default(), Count::default()); 2];
-        let on_link =
-            |count: Count| Count { wire_bytes: count.wire_bytes + self.tag * count.packets, ..count };
+        let (tag, hook) = (self.tag, self.hook);
+        let expected = |wire: &Crossed| {
+            [Direction::Egress, Direction::Ingress].map(|to_end| {
+                let on_link = |count: Count, direction| {
+                    // A tag beside the packet is nothing that XDP could see.
+                    let unseen =
+                        if hook == Hook::Xdp && direction == Direction::Ingress { tag.min(4) } else { 0 };
+                    Count { wire_bytes: count.wire_bytes + (tag - unseen) * count.packets, ..count }
+                };
+                (on_link(wire.received, to_end), on_link(wire.sent, opposite(to_end)))
+            })
+        };
         // The last acknowledgement may come late.
         for _ in 0..200 {
             found = self.watches.each_mut().map(Watch::poll);
             self.wire.add_to(&mut wire);
-            if found == [(on_link(wire.received), on_link(wire.sent)); 2] {
+            if found == expected(&wire) {
                 break;
             }
         }
-        for (found, place) in found.iter().zip(["host", "router"]) {
-            let wire = (on_link(wire.received), on_link(wire.sent));
-            assert_eq!(*found, wire, "{:?}, {what}: counted at the {place}, and on the wire", self.hook);
+        for ((found, wire), place) in found.iter().zip(expected(&wire)).zip(["host", "router"]) {
+            assert_eq!(*found, wire, "{hook:?}, {what}: counted at the {place}, and on the wire");
         }
         assert!(wire.longest <= 1514 && wire.received.packets > 0, "{what}: {wire:?}");
         for watch in &mut self.watches {
@@ -204,6 +221,39 @@ fn tunnelled_segments_are_counted_as_on_the_wire(hook: Hook) {
     }
 }
 
+/// TCP whose frames carry tags on the watched link: priority tags (VLAN 0), which hosts without VLAN devices
+/// take off and ignore. The kernel keeps the outer one beside the packet, an inner one in its data.
+fn tagged_segments_are_counted_as_on_the_wire(hook: Hook) {
+    if !require_bpf() {
+        return;
+    }
+    for kinds in [&[VLAN][..], &[VLAN, VLAN], &[VLAN, QINQ]] {
+        let mut test = Test::new(hook);
+        test.tag = 4 * kinds.len() as u64;
+        let mut pushers = Vec::new();
+        for (netns, device) in [test.routed.lan.host(), test.routed.lan.world()] {
+            for kind in kinds.iter().rev() {
+                let pusher = Other::tc(Act::PushTag(*kind, 0xe000));
+                // Each comes before those that are there.
+                let attached = netns.run(|| pusher.attach_tcx(device, TcAttachType::Egress));
+                pushers.push((pusher, attached));
+            }
+        }
+        for address in Routed::END {
+            let server = SocketAddr::new(address, 443);
+            let what = format!("{address}, tags {kinds:x?}");
+            let up = test.holds(&what, |routed| {
+                let _ = tcp(&routed.lan.host, &routed.end, server, 2_000_000, 0);
+            });
+            test.joined(&what, &up);
+            let down = test.holds(&what, |routed| {
+                let _ = tcp(&routed.lan.host, &routed.end, server, 0, 2_000_000);
+            });
+            test.joined_back(&what, &down);
+        }
+    }
+}
+
 /// A module for a hook, a test in it for each kind of traffic.
 macro_rules! at_hook {
     ($name:ident, $hook:expr) => {
@@ -223,6 +273,11 @@ macro_rules! at_hook {
             #[test]
             fn tunnelled_segments_are_counted_as_on_the_wire() {
                 super::tunnelled_segments_are_counted_as_on_the_wire($hook);
+            }
+
+            #[test]
+            fn tagged_segments_are_counted_as_on_the_wire() {
+                super::tagged_segments_are_counted_as_on_the_wire($hook);
             }
         }
     };

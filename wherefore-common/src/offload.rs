@@ -17,7 +17,8 @@ const BY_FRAGS: u32 = 0xffff;
 pub struct Offload {
     /// Bytes of the packet as it lies in memory, link header included.
     pub len: u32,
-    /// Bytes on the wire without a tag outside the data, where the stack knows (egress); else 0.
+    /// Bytes on the wire without a tag outside the data, as the stack reckoned before TC programs ran (egress);
+    /// else 0.
     pub wire_len: u32,
     /// Payload bytes of a segment; 0 where the packet is one frame.
     pub gso_size: u32,
@@ -63,11 +64,10 @@ pub fn segmented<P: Packet>(packet: &P, offload: &Offload, parsed: &Parsed) -> S
     // At egress the stack derived wire_len from gso_segs; at ingress gso_segs may be anything.
     let segments =
         if offload.wire_len != 0 && offload.gso_segs != 0 { offload.gso_segs } else { by_size }.max(1);
-    let in_data = if offload.wire_len != 0 {
-        offload.wire_len
-    } else {
-        offload.len.saturating_add((segments - 1).saturating_mul(headers))
-    };
+    let in_data = offload.len.saturating_add((segments - 1).saturating_mul(headers));
+    // The stack's own sum knows tunnels that are not known here. But it is made before TC programs run, of which
+    // one may have put a header into the data: a second tag, a tunnel. TCP outside of tunnels leaves no doubt.
+    let in_data = if parsed.proto == TCP { in_data } else { in_data.max(offload.wire_len) };
     let removed = segments.saturating_mul(jumbo_header(packet, parsed));
     let wire_bytes = in_data.saturating_sub(removed).saturating_add(segments.saturating_mul(offload.tag));
     let link = segments.saturating_mul(parsed.l3 + offload.tag);
@@ -285,6 +285,21 @@ mod tests {
             Offload { len: 10_066, wire_len: 10_660, gso_size: 1000, gso_segs: 10, ..Offload::default() };
         assert_eq!(size(&frame, offload), Size { packets: 10, wire_bytes: 10_660, ip_bytes: 10_660 - 140 });
         assert_eq!(size(&frame, Offload { gso_segs: 0, ..offload }).packets, 10);
+    }
+
+    #[test]
+    fn a_header_that_the_stack_does_not_know_of_yet_is_in_each_segment() {
+        // 66 bytes of headers, ten segments; then a TC program inserts a tag.
+        let stack = Offload { len: 10_066, wire_len: 10_660, gso_size: 1000, gso_segs: 10, tag: 0 };
+        let mut frame = [link(), ipv4(6), tcp()].concat();
+        frame.splice(12..12, [0x81, 0, 0, 7]);
+        let tagged = Offload { len: stack.len + 4, ..stack };
+        let size_tagged = Size { packets: 10, wire_bytes: 10_700, ip_bytes: 10_700 - 10 * 18 };
+        assert_eq!(size(&frame, tagged), size_tagged);
+        // A tunnel that only the stack knows: its sum is the greater one.
+        let frame = [link(), ipv4(17), vec![0, 9, 0, 99, 0, 0, 0, 0], vec![0; 50]].concat();
+        let tunnelled = Offload { len: 92 + 10_000, wire_len: 92 * 10 + 10_000, ..stack };
+        assert_eq!(size(&frame, tunnelled).wire_bytes, 10_920);
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::{
 
 use nix::{
     ifaddrs::getifaddrs,
-    sys::socket::{AddressFamily, LinkAddr, SockFlag, SockType, socket},
+    sys::socket::{
+        AddressFamily, LinkAddr, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto,
+        socket,
+    },
 };
 
 use crate::netns::Netns;
@@ -134,6 +137,52 @@ pub fn checksums_off(netns: &Netns, device: &str) {
     netns
         .run(|| ethtool(device, EthtoolValue { command: TRANSMIT_CHECKSUMS, data: 0 }))
         .unwrap_or_else(|error| panic!("{device}: tx off: {error}"));
+}
+
+/// `IFLA_GSO_MAX_SIZE` and `IFLA_GSO_IPV4_MAX_SIZE` (Linux 6.3) of `linux/if_link.h`.
+const SEGMENTATION_SIZES: [u16; 2] = [41, 63];
+
+/// Lets TCP over IPv6 and IPv4 hand packets of up to `bytes` to a device, also beyond 64 KiB ("BIG TCP").
+///
+/// # Errors
+/// What the kernel says: it may know no such packets.
+pub fn segmentation_size(netns: &Netns, device: &str, bytes: u32) -> io::Result<()> {
+    let index = index(netns, device);
+    let mut message = Vec::new();
+    // nlmsghdr without its length: RTM_NEWLINK, request with acknowledgement, neither number nor port.
+    message.extend((libc::RTM_NEWLINK).to_ne_bytes());
+    message.extend(((libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
+    message.extend([0; 8]);
+    // ifinfomsg: only the index.
+    message.extend([0; 4]);
+    message.extend(index.to_ne_bytes());
+    message.extend([0; 8]);
+    for attribute in SEGMENTATION_SIZES {
+        message.extend(8_u16.to_ne_bytes());
+        message.extend(attribute.to_ne_bytes());
+        message.extend(bytes.to_ne_bytes());
+    }
+    let length = message.len() as u32 + 4;
+    let message = [&length.to_ne_bytes()[..], &message].concat();
+    netns.run(|| {
+        let kernel = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkRoute,
+        )?;
+        let sent = sendto(kernel.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        assert_eq!(sent, message.len());
+        let mut answer = [0; 256];
+        let received = recv(kernel.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        // Behind the answer's header: 0 or a negative error number.
+        let code =
+            answer[..received].get(16..20).map_or([0xff; 4], |code| [code[0], code[1], code[2], code[3]]);
+        match i32::from_ne_bytes(code) {
+            0 => Ok(()),
+            code => Err(io::Error::from_raw_os_error(-code)),
+        }
+    })
 }
 
 /// A tun device, up and quiet: the file reads what the host sends and writes what it receives, IP packets

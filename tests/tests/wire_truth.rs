@@ -254,6 +254,39 @@ fn tagged_segments_are_counted_as_on_the_wire(hook: Hook) {
     }
 }
 
+/// Segments joined beyond 64 KiB: their IP header cannot say how long they are, and Linux before 7.0 puts a
+/// hop-by-hop header into those of IPv6, which no frame on the wire has.
+#[test]
+fn segments_beyond_64_kib_are_counted_as_on_the_wire() {
+    if !require_bpf() {
+        return;
+    }
+    for hook in [Hook::Tc, Hook::Clsact] {
+        let mut test = Test::new(hook);
+        // As many frames as the queues on the way hold.
+        test.routed.window(2_000_000);
+        // Room for the hop-by-hop header: a router of Linux 6.18 takes it for a part of each segment.
+        test.routed.segment_size(1400);
+        let (host, device) = test.routed.lan.host();
+        if let Err(error) = device::segmentation_size(host, device, 200_000) {
+            eprintln!("skipped: no packets beyond 64 KiB: {error}");
+            return;
+        }
+        let mut near = Wire::new(host, device);
+        for address in Routed::END {
+            let server = SocketAddr::new(address, 443);
+            let what = format!("{address}, up to 200,000 bytes at once");
+            let up = test.holds(&what, |routed| {
+                let _ = tcp(&routed.lan.host, &routed.end, server, 10_000_000, 0);
+            });
+            test.joined(&what, &up);
+            let mut large = Crossed::default();
+            near.add_to(&mut large);
+            assert!(large.longest > 70_000, "{what}: none was longer than {} bytes", large.longest);
+        }
+    }
+}
+
 /// A module for a hook, a test in it for each kind of traffic.
 macro_rules! at_hook {
     ($name:ident, $hook:expr) => {

@@ -24,6 +24,7 @@ pub mod stacked;
 pub mod tally;
 pub mod traffic;
 pub mod truth;
+pub mod volley;
 pub mod wire;
 
 use std::{

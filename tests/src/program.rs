@@ -12,7 +12,8 @@ use std::{
 use aya::{
     maps::{Array, Map, MapData},
     programs::{
-        LinkOrder, ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode, loaded_programs,
+        LinkOrder, ProgramInfo, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, Xdp, XdpMode,
+        loaded_programs,
         tc::{NlOptions, TcAttachOptions, TcHandle},
     },
 };
@@ -67,10 +68,11 @@ impl Other {
     }
 
     fn load(kind: bpf_prog_type, (pass, drop): (i32, i32), act: Act, length: &[Instruction]) -> Self {
-        let shape = aya_obj::Map::new_from_params(bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, 4, 8, 1, 0);
-        let map = MapData::create(shape, "other", None).unwrap_or_else(|error| panic!("a map: {error}"));
+        let map = array(8);
         let fd = map.fd().as_fd().as_raw_fd();
-        let mut code = count(fd).to_vec();
+        let mut code = vec![copy(R6, R1)];
+        code.extend(first_entry(fd));
+        code.extend([skip_if(R0, 0, 2), set(R1, 1), ADD]);
         match act {
             Act::Pass => {}
             Act::DropOfLength(bytes) => {
@@ -146,9 +148,111 @@ impl Other {
     }
 
     fn info(&self) -> ProgramInfo {
-        let mut all = loaded_programs().filter_map(Result::ok);
-        all.find(|program| program.id() == self.id).unwrap_or_else(|| panic!("the program is gone"))
+        info(self.id)
     }
+}
+
+/// A TC program that takes its time: some 100 ms, in which the kernel's RCU waits for it.
+pub struct Lengthy {
+    stage: Array<MapData, u64>,
+    program: SchedClassifier,
+    // What it copies around.
+    _maps: [MapData; 2],
+}
+
+/// How far a [`Lengthy`] program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Not begun.
+    Before,
+    /// Running.
+    Running,
+    /// Over.
+    After,
+}
+
+impl Lengthy {
+    /// Copies of [`Self::COPY`] bytes, some 0.2 ms each.
+    const COPIES: i32 = 500;
+    const COPY: u32 = 1 << 20;
+
+    /// Loads it.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    #[must_use]
+    pub fn new() -> Self {
+        let (stage, maps) = (array(8), [array(Self::COPY), array(Self::COPY)]);
+        let [stage_fd, from, to] = [&stage, &maps[0], &maps[1]].map(|map| map.fd().as_fd().as_raw_fd());
+        let end = [set(R0, TC.0), EXIT];
+        let mut code = Vec::new();
+        for (map, register) in [(stage_fd, R8), (from, R7)] {
+            code.extend(first_entry(map));
+            code.push(skip_unless(R0, 0, 2));
+            code.extend(end);
+            code.push(copy(register, R0));
+        }
+        code.extend([store(R8, 1), set(R9, 0)]);
+        code.extend(load_map(to));
+        code.extend([
+            copy(R2, R10),
+            add(R2, -4),
+            copy(R3, R7),
+            set(R4, 0),
+            call(MAP_UPDATE_ELEM),
+            add(R9, 1),
+        ]);
+        // Back over these nine, itself included.
+        code.push(skip_unless(R9, Self::COPIES, 0xffff - 8));
+        code.push(store(R8, 2));
+        code.extend(end);
+        let loaded = load(bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32, &code);
+        let loaded = loaded.unwrap_or_else(|error| panic!("a lengthy program: {error}"));
+        let program = SchedClassifier::from_program_info(info(number(&loaded)), Cow::Borrowed("lengthy"));
+        let program = program.unwrap_or_else(|error| panic!("{error}"));
+        let stage = Array::try_from(Map::Array(stage)).unwrap_or_else(|error| panic!("{error}"));
+        Self { stage, program, _maps: maps }
+    }
+
+    /// Runs it once, by `BPF_PROG_TEST_RUN`, and waits for its end.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn run(&self) {
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(&[0; 64]);
+        self.program.test_run(options).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// How far it is.
+    ///
+    /// # Panics
+    /// When that cannot be read.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match self.stage.get(&0, 0).unwrap_or_else(|error| panic!("{error}")) {
+            0 => Stage::Before,
+            1 => Stage::Running,
+            _ => Stage::After,
+        }
+    }
+}
+
+impl Default for Lengthy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An array of one entry.
+fn array(bytes: u32) -> MapData {
+    let shape = aya_obj::Map::new_from_params(bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, 4, bytes, 1, 0);
+    MapData::create(shape, "other", None).unwrap_or_else(|error| panic!("a map: {error}"))
+}
+
+fn info(number: u32) -> ProgramInfo {
+    let mut all = loaded_programs().filter_map(Result::ok);
+    all.find(|program| program.id() == number).unwrap_or_else(|| panic!("the program is gone"))
 }
 
 /// Code, destination, source and offset in the first word, the immediate value in the second.
@@ -158,8 +262,11 @@ const R0: u32 = 0;
 const R1: u32 = 1;
 const R2: u32 = 2;
 const R3: u32 = 3;
+const R4: u32 = 4;
 const R6: u32 = 6;
 const R7: u32 = 7;
+const R8: u32 = 8;
+const R9: u32 = 9;
 const R10: u32 = 10;
 
 const EXIT: Instruction = (0x95, 0);
@@ -190,26 +297,29 @@ const fn skip_unless(register: u32, value: i32, skip: u32) -> Instruction {
     (0x55 | register << 8 | skip << 16, value)
 }
 
-/// One more in the first entry of an array; register 6 keeps the context.
-const fn count(map: i32) -> [Instruction; 10] {
-    [
-        copy(R6, R1),
-        // A word of 0 on the stack: the key.
-        (0x62 | R10 << 8 | 0xfffc << 16, 0),
-        copy(R2, R10),
-        add(R2, -4),
-        // A map's descriptor, in two instructions.
-        (0x18 | R1 << 8 | 1 << 12, map),
-        (0, 0),
-        call(MAP_LOOKUP_ELEM),
-        skip_if(R0, 0, 2),
-        set(R1, 1),
-        // An atomic addition of 64 bits.
-        (0xdb | R0 << 8 | R1 << 12, 0),
-    ]
+/// The first entry of an array in register 0, or 0 there.
+const fn first_entry(map: i32) -> [Instruction; 6] {
+    // The key is a word of 0 on the stack.
+    let key = (0x62 | R10 << 8 | 0xfffc << 16, 0);
+    let [map, more] = load_map(map);
+    [key, copy(R2, R10), add(R2, -4), map, more, call(MAP_LOOKUP_ELEM)]
 }
 
+/// A map's descriptor in register 1.
+const fn load_map(map: i32) -> [Instruction; 2] {
+    [(0x18 | R1 << 8 | 1 << 12, map), (0, 0)]
+}
+
+/// Sets the 64 bits that a register points to.
+const fn store(at: u32, value: i32) -> Instruction {
+    (0x7a | at << 8, value)
+}
+
+/// Adds register 1 to the 64 bits that register 0 points to, atomically.
+const ADD: Instruction = (0xdb | R0 << 8 | R1 << 12, 0);
+
 const MAP_LOOKUP_ELEM: i32 = 1;
+const MAP_UPDATE_ELEM: i32 = 2;
 const SKB_VLAN_PUSH: i32 = 18;
 
 /// `BPF_PROG_LOAD`, and the head of its part of `union bpf_attr`.

@@ -1,0 +1,195 @@
+//! Intervals that end while several processors send as fast as they can: every packet and byte is in exactly one
+//! of them, in its flow.
+//!
+//! Needs root and eBPF; everything happens in network namespaces of the tests' own.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
+use std::{net::Ipv4Addr, thread};
+
+use aya::programs::TcAttachType;
+use wherefore::{
+    backend::{
+        Backend as _, Hook, LiveSettings,
+        ebpf::{self, bench::Bench},
+    },
+    snapshot::Snapshot,
+};
+use wherefore_common::Direction;
+use wherefore_tests::{
+    PATIENCE, can_load,
+    frame::{Frame, Link, UDP, V4, udp},
+    pair::{FAR, NEAR, both, namespace, settings, target},
+    program::{Act, Lengthy, Other, Stage},
+    tally::Count,
+    volley::{Sent, volley},
+    wait_until,
+};
+
+/// First source port: one a flow.
+const FIRST_PORT: u16 = 2000;
+
+/// One frame a flow, to nobody's Ethernet address, of different lengths.
+fn frames(flows: u16, [src, dst]: [u8; 2]) -> Vec<Frame> {
+    let link = Link { src: [2, 0, 0, 0, 0, src], dst: [2, 0, 0, 0, 0, dst], tags: Vec::new() };
+    let [src, dst] = [src, dst].map(|host| Ipv4Addr::new(198, 51, 100, host));
+    let frame = |flow| {
+        let ports = (FIRST_PORT + flow, 7);
+        V4::plain(src, dst, UDP).frame(&link, &udp(ports, usize::from(flow) % 101), ports)
+    };
+    (0..flows).map(frame).collect()
+}
+
+/// What one end of the pair saw of one direction, by flow.
+struct Side {
+    ifindex: u32,
+    direction: Direction,
+    flows: Vec<Count>,
+}
+
+struct Sides([Side; 4]);
+
+impl Sides {
+    /// In the order of [`expected`].
+    fn new(flows: usize) -> Self {
+        let side = |device, direction| Side {
+            ifindex: target(device).index,
+            direction,
+            flows: vec![Count::default(); flows],
+        };
+        Self([
+            side(NEAR, Direction::Egress),
+            side(FAR, Direction::Ingress),
+            side(FAR, Direction::Egress),
+            side(NEAR, Direction::Ingress),
+        ])
+    }
+
+    /// Adds an interval; returns how many flows it had.
+    fn add(&mut self, snapshot: &Snapshot) -> usize {
+        assert!(snapshot.unaccounted.is_empty(), "{:?}", snapshot.unaccounted);
+        for flow in &snapshot.flows {
+            let (key, counters) = (&flow.key, &flow.counters);
+            let mut sides = self.0.iter_mut();
+            let side = sides.find(|side| side.ifindex == key.ifindex && side.direction == flow.direction());
+            let count = &mut side.unwrap().flows[usize::from(key.sport - FIRST_PORT)];
+            count.packets += counters.packets;
+            count.wire_bytes += counters.wire_bytes;
+            count.ip_bytes += counters.ip_bytes;
+        }
+        snapshot.flows.len()
+    }
+}
+
+/// What a side must have seen of the frames: all that left, or what was not dropped on the way.
+fn expected(frames: &[Frame], sent: &[Sent], arrived: bool) -> Vec<Count> {
+    let count = |(frame, sent): (&Frame, &Sent)| {
+        let Count { wire_bytes, ip_bytes, .. } = frame.count();
+        let packets = sent.left - if arrived { sent.dropped } else { 0 };
+        Count { packets, wire_bytes: packets * wire_bytes, ip_bytes: packets * ip_bytes }
+    };
+    frames.iter().zip(sent).map(count).collect()
+}
+
+/// `swaps` intervals end under fire.
+fn swaps_lose_and_double_nothing(hook: Hook, flows: u16, swaps: usize) {
+    if !can_load() {
+        return;
+    }
+    namespace().run(|| {
+        let settings = LiveSettings { table_size: 1 << 17, ..settings(hook) };
+        let mut backend = ebpf::start(&settings, &both()).unwrap();
+        let mut careless = Other::tc(Act::Pass);
+        let _attached = careless.attach_tcx(NEAR, TcAttachType::Egress);
+        let [near, far] = [[1, 2], [3, 4]].map(|hosts| frames(flows, hosts));
+        let [near_bytes, far_bytes] =
+            [&near, &far].map(|frames| frames.iter().map(|frame| frame.bytes.clone()).collect::<Vec<_>>());
+        let mut sides = Sides::new(usize::from(flows));
+        let mut naive = 0;
+        let [from_near, from_far] = volley([(NEAR, &near_bytes), (FAR, &far_bytes)], || {
+            for _ in 0..swaps {
+                sides.add(&backend.poll().unwrap().unwrap());
+                naive += (0..50).map(|_| careless.take_carelessly()).sum::<u64>();
+            }
+        });
+        naive += careless.take_carelessly();
+        let wanted = [
+            expected(&near, &from_near, false),
+            expected(&near, &from_near, true),
+            expected(&far, &from_far, false),
+            expected(&far, &from_far, true),
+        ];
+        // What is still on its way between the devices comes in later intervals; the last one is empty.
+        let mut rest = usize::MAX;
+        for _ in 0..100 {
+            rest = sides.add(&backend.poll().unwrap().unwrap());
+            if rest == 0 {
+                break;
+            }
+        }
+        assert_eq!(rest, 0, "packets without end");
+        for (side, wanted) in sides.0.iter().zip(&wanted) {
+            let differing = side.flows.iter().zip(wanted).filter(|(got, wanted)| got != wanted);
+            let differing: Vec<_> = differing.collect();
+            let total = |counts: &[Count]| counts.iter().map(|count| count.packets).sum::<u64>();
+            assert!(
+                differing.is_empty(),
+                "{hook:?}, interface {}, {:?}: {} packets counted, {} sent; {} flows differ, the first (counted, \
+                 sent): {:?}",
+                side.ifindex,
+                side.direction,
+                total(&side.flows),
+                total(wanted),
+                differing.len(),
+                differing[0]
+            );
+        }
+        // Or nothing was tested: whoever reads a counter and then clears it misses packets in between.
+        let left: u64 = from_near.iter().map(|sent| sent.left).sum();
+        assert!(naive < left, "not one of {left} packets came between reading and clearing a counter");
+        let dropped: u64 = from_near.iter().chain(&from_far).map(|sent| sent.dropped).sum();
+        println!("{left} packets one way; a careless counter lost {}; {dropped} dropped by devices", left - naive);
+    });
+}
+
+/// A program may be between reading which set of tables counts and counting; an interval is not over before every
+/// program that ran at its end has ended. At full speed that gap is some 100 ns, too little to be hit by chance.
+#[test]
+fn an_interval_waits_for_the_programs_that_still_run() {
+    if !can_load() {
+        return;
+    }
+    let mut bench = Bench::new(64).unwrap();
+    for _ in 0..3 {
+        let lengthy = Lengthy::new();
+        assert_eq!(lengthy.stage(), Stage::Before);
+        thread::scope(|scope| {
+            scope.spawn(|| lengthy.run());
+            wait_until("the program to begin", PATIENCE, || lengthy.stage() != Stage::Before);
+            bench.poll().unwrap();
+            assert_eq!(lengthy.stage(), Stage::After, "handed over while a program ran");
+        });
+    }
+}
+
+/// A module for a hook, a test in it for few flows and for many.
+macro_rules! at_hook {
+    ($name:ident, $hook:expr) => {
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn few_flows_lose_and_double_nothing() {
+                swaps_lose_and_double_nothing($hook, 4, 100);
+            }
+
+            #[test]
+            fn many_flows_lose_and_double_nothing() {
+                swaps_lose_and_double_nothing($hook, 20_000, 25);
+            }
+        }
+    };
+}
+
+at_hook!(tcx, Hook::Tc);
+at_hook!(clsact, Hook::Clsact);
+at_hook!(xdp, Hook::Xdp);

@@ -173,6 +173,15 @@ pub fn udp((sport, dport): (u16, u16), len: usize) -> Vec<u8> {
     bytes
 }
 
+/// A TCP header of 20 bytes with nothing set but ports and length, and `len` bytes of payload.
+#[must_use]
+pub fn tcp((sport, dport): (u16, u16), len: usize) -> Vec<u8> {
+    let mut bytes = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
+    bytes.resize(20 + len, 0);
+    bytes[12] = 0x50;
+    bytes
+}
+
 /// An ICMP echo request with `len` bytes of payload, checksum and all, so that a host answers it.
 #[must_use]
 pub fn echo_request(len: usize) -> Vec<u8> {

@@ -43,6 +43,21 @@ impl Frame {
         self
     }
 
+    /// The same with these bytes where its `EtherType` is: other headers, from their `EtherType` on.
+    #[must_use]
+    pub fn behind(mut self, headers: &[u8]) -> Self {
+        self.bytes.splice(12..14, headers.iter().copied());
+        self
+    }
+
+    /// The same where it counts as another protocol, with other ports.
+    #[must_use]
+    pub const fn counted_as(mut self, proto: u8, ports: (u16, u16)) -> Self {
+        self.flow.proto = proto;
+        self.flow.ports = ports;
+        self
+    }
+
     /// The flow it belongs to when it goes this way.
     #[must_use]
     pub const fn key(&self, direction: Direction) -> Key {

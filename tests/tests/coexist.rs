@@ -276,7 +276,8 @@ fn what_a_killed_run_leaves_is_in_nobodys_way() {
             let _ = lan.host.run(|| pair::tc("qdisc add dev eth0 clsact"));
         }
         let (others, _attached) = talk.others(place);
-        let mut agent = run_agent(Some(&lan.host), &["run", "--interval", "200ms", "--hook", hook]);
+        let mut agent =
+            run_agent(Some(&lan.host), &["run", "--interval", "200ms", "--hook", hook, "--force-xdp"]);
         agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("watching eth0"));
         talk.exchange(true);
         agent.signal(Signal::SIGKILL);

@@ -120,15 +120,21 @@ pub fn tcp(client: &Netns, server: &Netns, dst: SocketAddr, upload: usize, downl
 /// # Panics
 /// When one is refused.
 pub fn send_frames(netns: &Netns, device: &str, frames: &[Frame]) {
-    netns.run(|| {
-        let address = link_address(device);
-        let packets = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
-            .unwrap_or_else(|error| panic!("packet socket: {error}"));
-        for frame in frames {
-            let sent = sendto(packets.as_raw_fd(), &frame.bytes, &address, MsgFlags::empty());
-            assert_eq!(sent, Ok(frame.bytes.len()), "{frame:?}");
-        }
-    });
+    netns.run(|| send_frames_here(device, frames));
+}
+
+/// [`send_frames`] from a device of the calling thread's namespace, by this thread.
+///
+/// # Panics
+/// When one is refused.
+pub fn send_frames_here(device: &str, frames: &[Frame]) {
+    let address = link_address(device);
+    let packets = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
+        .unwrap_or_else(|error| panic!("packet socket: {error}"));
+    for frame in frames {
+        let sent = sendto(packets.as_raw_fd(), &frame.bytes, &address, MsgFlags::empty());
+        assert_eq!(sent, Ok(frame.bytes.len()), "{frame:?}");
+    }
 }
 
 /// A flow that nobody receives or answers, to be sent in portions.

@@ -104,14 +104,22 @@ fn packets(device: &str) -> OwnedFd {
     socket
 }
 
-/// Those this process may use.
-fn processors() -> Vec<usize> {
+/// The processors that this process may use, up to four.
+///
+/// # Panics
+/// When the kernel does not say.
+#[must_use]
+pub fn processors() -> Vec<usize> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap_or_else(|error| panic!("{error}"));
     let allowed = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
     allowed.take(PROCESSORS).collect()
 }
 
-fn pin(processor: usize) {
+/// Keeps the calling thread on one processor.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn pin(processor: usize) {
     let mut set = CpuSet::new();
     set.set(processor).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).unwrap_or_else(|error| {
         panic!("processor {processor}: {error}");

@@ -192,8 +192,7 @@ fn joined_segments_of_every_kind_count_as_frames() {
     }
     let mut bench = Bench::new(1024).unwrap();
     for name in ["wherefore_in", "wherefore_out"] {
-        let program: &mut SchedClassifier = bench.ebpf.program_mut(name).unwrap().try_into().unwrap();
-        program.load().unwrap();
+        bench.load(name).unwrap();
     }
     let mut random = Random::new(20_260_303);
     let mut joined = 0;

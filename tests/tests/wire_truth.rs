@@ -49,6 +49,15 @@ impl Watch {
         let snapshot = self.backend.poll().unwrap_or_else(|error| panic!("{error}")).unwrap_or_default();
         self.tally.add_snapshot(&snapshot);
         assert!(self.tally.unaccounted.is_empty(), "{:?}", self.tally.unaccounted);
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let flows = snapshot.flows.iter().filter(|flow| flow.direction() == direction);
+            let flows = flows
+                .fold((0, 0), |sum, flow| (sum.0 + flow.counters.packets, sum.1 + flow.counters.wire_bytes));
+            let passed = snapshot.passed.iter().filter(|((_, way), _)| *way == direction as u8);
+            let passed = passed
+                .fold((0, 0), |sum, (_, passed)| (sum.0 + passed.all.packets, sum.1 + passed.all.wire_bytes));
+            assert_eq!(flows, passed, "flows and totals, {direction:?}");
+        }
         (self.tally.sum(self.to_end), self.tally.sum(opposite(self.to_end)))
     }
 }

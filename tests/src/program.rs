@@ -7,6 +7,7 @@ use std::{
     borrow::Cow,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    thread,
 };
 
 use aya::{
@@ -100,12 +101,14 @@ impl Other {
         self.counter.get(&0, 0).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Reads the counter and then sets it back, as one who believes that nothing happens in between.
+    /// Reads the counter and then sets it back, as one who believes that nothing happens in between: others may
+    /// run there, as they may anywhere.
     ///
     /// # Panics
     /// When the kernel refuses.
     pub fn take_carelessly(&mut self) -> u64 {
         let seen = self.seen();
+        thread::yield_now();
         self.counter.set(0, 0, 0).unwrap_or_else(|error| panic!("{error}"));
         seen
     }

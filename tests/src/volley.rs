@@ -35,7 +35,7 @@ pub struct Sent {
 /// When the kernel refuses to send.
 pub fn volley<const N: usize>(devices: [(&str, &[Vec<u8>]); N], meanwhile: impl FnOnce()) -> [Vec<Sent>; N] {
     let stop = AtomicBool::new(false);
-    let sums = thread::scope(|scope| {
+    thread::scope(|scope| {
         let mut senders = Vec::new();
         for (turn, processor) in processors().into_iter().enumerate() {
             for (number, (device, frames)) in devices.into_iter().enumerate() {
@@ -64,8 +64,7 @@ pub fn volley<const N: usize>(devices: [(&str, &[Vec<u8>]); N], meanwhile: impl 
             }
         }
         sums
-    });
-    sums
+    })
 }
 
 struct Stop<'a>(&'a AtomicBool);

@@ -1,8 +1,7 @@
 //! The eBPF backend counts exactly known traffic, to the packet and byte, at every hook.
 
 use std::{
-    fs,
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     process::Command,
     sync::atomic::{AtomicU64, Ordering},
     thread,
@@ -13,10 +12,9 @@ use wherefore::backend::{
     Backend, Choice, Hook, LiveSettings, live,
     probe::{Way, chain},
 };
-use wherefore_common::Direction;
 use wherefore_tests::{
-    Lan, Netns, PATIENCE, agent, agent::Stream, device, require_bpf, run_agent, scenario,
-    scenario::Collector, tally::Count, traffic::tcp, wait_until,
+    Lan, PATIENCE, agent, agent::Stream, device, require_bpf, run_agent, scenario, scenario::Collector,
+    tally::Count, wait_until,
 };
 
 fn start(hook: Hook) -> impl Fn(&LiveSettings) -> Box<dyn Backend> {

@@ -211,7 +211,6 @@ fn a_talker_stays_a_flow(talk_on: usize, scan_on: usize) {
 }
 
 #[test]
-#[ignore = "a flow that only a processor's cache knows is turned away where the table is full (seen: no such flow)"]
 fn a_talker_on_the_processor_of_a_scan_stays_a_flow() {
     if can_load() {
         let first = processors()[0];
@@ -220,7 +219,6 @@ fn a_talker_on_the_processor_of_a_scan_stays_a_flow() {
 }
 
 #[test]
-#[ignore = "a flow that only a processor's cache knows is turned away where the table is full (seen: no such flow)"]
 fn a_talker_on_another_processor_than_a_scan_stays_a_flow() {
     if can_load() {
         let processors = processors();

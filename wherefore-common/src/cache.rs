@@ -36,8 +36,8 @@ pub struct Slot {
     pub estimated: u64,
     /// Likewise.
     pub cookie: u64,
-    /// 1 where a CIDR filter rejects the flow: the counts belong to no flow.
-    pub rejected: u32,
+    /// [`REJECTED`] and [`FIRST_HAND`].
+    pub flags: u32,
     /// Packets of other flows since the last of this one that came between two of them.
     pub strikes: u16,
     /// The low bits of `packets` when the last of them came.
@@ -45,6 +45,12 @@ pub struct Slot {
     /// Always 0.
     pub pad: [u64; 3],
 }
+
+/// A CIDR filter rejects the flow: the counts belong to no flow.
+pub const REJECTED: u32 = 1;
+/// The flow took a slot that nobody had in this interval. It would have done so with an earlier packet, so there was
+/// none on this CPU: the slot holds all of it, unless it gives way.
+pub const FIRST_HAND: u32 = 2;
 
 /// Bytes between wire and IP bytes of an ordinary packet: an Ethernet header.
 pub const LINK: u32 = 14;

@@ -6,7 +6,7 @@
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use wherefore_common::{
     FlowCounters, FlowKey,
-    cache::{FULL, LINK, Slot, hash, head},
+    cache::{FIRST_HAND, FULL, LINK, REJECTED, Slot, hash, head},
     tables::part,
 };
 
@@ -72,8 +72,12 @@ pub fn count(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl FnOn
         };
         return tables::put(generation, &FlowKey::from_words(*key), &counters, rejected);
     };
+    let mut flags = if rejected { REJECTED } else { 0 };
     if slot.generation() == generation {
-        tables::put(generation, &FlowKey::from_words(slot.key()), &slot.counters(), slot.rejected != 0);
+        let rejected = slot.flags & REJECTED != 0;
+        tables::put(generation, &FlowKey::from_words(slot.key()), &slot.counters(), rejected);
+    } else {
+        flags |= FIRST_HAND;
     }
     slot.head = head;
     slot.packets = volume.packets;
@@ -83,7 +87,7 @@ pub fn count(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl FnOn
     slot.beyond_link = beyond_link(volume);
     slot.estimated = estimated;
     slot.cookie = cookie;
-    slot.rejected = u32::from(rejected);
+    slot.flags = flags;
     slot.strikes = 0;
     slot.mark = volume.packets as u16;
     Outcome::New

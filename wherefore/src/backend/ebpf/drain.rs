@@ -2,13 +2,14 @@
 //! cache, put together.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     mem::{self, offset_of},
 };
 
 use wherefore_common::{
     Amount, FlowCounters, FlowKey, Reason, Totals, UnaccountedKey,
-    cache::Slot,
+    cache::{FIRST_HAND, REJECTED, Slot},
     sketch,
     tables::{OtherKind, TOTALS_SLOTS, part},
 };
@@ -16,8 +17,16 @@ use wherefore_common::{
 use super::{load::Tables, mapped::Mapped};
 use crate::{backend::lost::Lost, snapshot::Passed};
 
-/// What is counted under keys of a flow, of few flows.
-type Flows = HashMap<FlowKey, FlowCounters, foldhash::fast::RandomState>;
+/// What the caches hold of a flow.
+#[derive(Clone, Copy, Default)]
+pub struct Cached {
+    counters: FlowCounters,
+    /// All of the flow that these CPUs counted.
+    whole: bool,
+}
+
+/// Few flows by key.
+type Flows = HashMap<FlowKey, Cached, foldhash::fast::RandomState>;
 
 /// The high half of the last word of [`Slot::head`], on a little-endian machine.
 const GENERATION_IN_SLOT: usize = offset_of!(Slot, head) + 5 * size_of::<u64>() + size_of::<u32>();
@@ -64,11 +73,13 @@ impl Taken {
             }
             let slot = cache.get(index);
             let (key, counters) = (FlowKey::from_words(slot.key()), slot.counters());
-            if slot.rejected == 0 {
-                self.cached.entry(key).or_default().add(&counters);
-            } else {
+            if slot.flags & REJECTED != 0 {
                 self.turn_away(&key, &counters, Reason::Filtered, 0);
+                continue;
             }
+            let cached = self.cached.entry(key).or_insert(Cached { whole: true, ..Cached::default() });
+            cached.counters.add(&counters);
+            cached.whole &= slot.flags & FIRST_HAND != 0;
         }
     }
 
@@ -105,7 +116,7 @@ impl Taken {
     /// Takes a flow of the table, with what the caches have of it.
     pub fn add_flow(&mut self, key: FlowKey, mut counters: FlowCounters) {
         if let Some(more) = self.cached.remove(&key) {
-            counters.add(&more);
+            counters.add(&more.counters);
         }
         self.flows.push((key, counters));
     }
@@ -122,17 +133,25 @@ impl Taken {
         }
     }
 
-    /// When everything is taken: the flows that only the caches had, while there are fewer than `limit`. Where
-    /// the table was full they are counted as flows without room, since some of their packets may have met it
-    /// full.
+    /// When everything is taken: adds the flows that only the caches had, and keeps the `limit` heaviest of all.
+    ///
+    /// Where the table was full, some packets of a flow that is not in it may have been turned away; what a cache
+    /// has of it is then no flow, unless it is certainly all.
     pub fn finish(&mut self, limit: usize) {
         let full = self.unaccounted.keys().any(|key| key.reason == Reason::TableFull as u8);
-        for (key, counters) in mem::take(&mut self.cached) {
-            if full || self.flows.len() >= limit {
+        for (key, Cached { counters, whole }) in mem::take(&mut self.cached) {
+            if whole || !full {
+                self.flows.push((key, counters));
+            } else {
                 self.lost.add(&key);
                 self.turn_away(&key, &counters, Reason::TableFull, key.proto);
-            } else {
-                self.flows.push((key, counters));
+            }
+        }
+        if self.flows.len() > limit {
+            self.flows.select_nth_unstable_by_key(limit, |(_, counters)| Reverse(counters.wire_bytes));
+            for (key, counters) in self.flows.split_off(limit) {
+                self.lost.add(&key);
+                self.turn_away(&key, &counters, Reason::TableFull, key.proto);
             }
         }
     }

@@ -11,7 +11,7 @@
 use crate::FlowCounters;
 
 /// Strikes that end a flow's hold on a slot.
-pub const STRIKES: u16 = 4;
+pub const STRIKES: u32 = 4;
 
 /// One slot: two cache lines, of which a packet of its flow touches the first.
 ///
@@ -21,8 +21,9 @@ pub const STRIKES: u16 = 4;
 pub struct Slot {
     /// Whose counts these are, and the interval that they belong to ([`head`]); 0: none.
     pub head: [u64; 6],
-    /// As in [`FlowCounters`], since the flow took the slot; with [`FULL`] the counts must go to the table.
-    pub packets: u32,
+    /// Packets since the flow took the slot, in the low [`STRIKE_SHIFT`] bits; above them packets of other flows
+    /// since the last of this one.
+    pub packets_strikes: u32,
     /// The low half of the number of ticks when the last packet came.
     pub last_tick: u32,
     /// As in [`FlowCounters`].
@@ -38,12 +39,8 @@ pub struct Slot {
     pub cookie: u64,
     /// [`REJECTED`] and [`FIRST_HAND`].
     pub flags: u32,
-    /// Packets of other flows since the last of this one that came between two of them.
-    pub strikes: u16,
-    /// The low bits of `packets` when the last of them came.
-    pub mark: u16,
     /// Always 0.
-    pub pad: [u64; 3],
+    pub pad: [u32; 7],
 }
 
 /// A CIDR filter rejects the flow: the counts belong to no flow.
@@ -55,8 +52,12 @@ pub const FIRST_HAND: u32 = 2;
 /// Bytes between wire and IP bytes of an ordinary packet: an Ethernet header.
 pub const LINK: u32 = 14;
 
-/// So many packets a slot holds at most.
-pub const FULL: u32 = 1 << 31;
+/// Where the strikes begin in [`Slot::packets_strikes`].
+pub const STRIKE_SHIFT: u32 = 24;
+const PACKETS: u32 = (1 << STRIKE_SHIFT) - 1;
+/// With so many packets a slot takes no more of its flow: its counts must go to the table. A packet stands for less
+/// than this many on the wire.
+pub const FULL: u32 = 1 << (STRIKE_SHIFT - 1);
 
 /// The words that a slot of the flow `key` begins with: the key's own, the generation in the high half of the last,
 /// which is 0 in a key.
@@ -86,7 +87,7 @@ impl Slot {
     #[inline(always)]
     #[must_use]
     pub const fn counters(&self) -> FlowCounters {
-        let packets = self.packets as u64;
+        let packets = self.packets() as u64;
         let ticks = self.last_tick.wrapping_sub(self.first_tick as u32) as u64;
         FlowCounters {
             packets,
@@ -99,15 +100,24 @@ impl Slot {
         }
     }
 
+    /// Packets since the flow took the slot.
+    #[inline(always)]
+    #[must_use]
+    pub const fn packets(&self) -> u32 {
+        self.packets_strikes & PACKETS
+    }
+
+    /// Counts packets of the slot's flow, which are the end of all strikes.
+    #[inline(always)]
+    pub const fn add_packets(&mut self, packets: u32) {
+        self.packets_strikes = self.packets() + packets;
+    }
+
     /// Counts the packet of another flow that came to this slot; true: the slot is that one's now.
     #[inline(always)]
     pub const fn strike(&mut self) -> bool {
-        if self.packets as u16 != self.mark {
-            self.mark = self.packets as u16;
-            self.strikes = 0;
-        }
-        self.strikes += 1;
-        self.strikes >= STRIKES
+        self.packets_strikes += 1 << STRIKE_SHIFT;
+        self.packets_strikes >> STRIKE_SHIFT >= STRIKES
     }
 }
 
@@ -152,7 +162,7 @@ mod tests {
         let key = [1, 2, 3, 4, 5, 0x0004_0611];
         let mut slot = Slot {
             head: head(&key, 7),
-            packets: 3,
+            packets_strikes: 3,
             last_tick: 2,
             wire_bytes: 300,
             first_tick: (1 << 40) + 0xffff_fffe,
@@ -168,10 +178,10 @@ mod tests {
         );
         assert_eq!(counters.last_ns - counters.first_ns, 4);
         // Three strikes are survived, and a packet in between forgives them.
-        slot.mark = 3;
         assert!(![slot.strike(), slot.strike(), slot.strike()].contains(&true));
-        slot.packets += 1;
+        slot.add_packets(1);
         assert!(![slot.strike(), slot.strike(), slot.strike()].contains(&true));
         assert!(slot.strike());
+        assert_eq!(slot.packets(), 4);
     }
 }

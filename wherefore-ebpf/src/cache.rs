@@ -80,7 +80,7 @@ pub fn count(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl FnOn
         flags |= FIRST_HAND;
     }
     slot.head = head;
-    slot.packets = volume.packets;
+    slot.packets_strikes = volume.packets;
     slot.last_tick = tick as u32;
     slot.wire_bytes = u64::from(volume.wire_bytes);
     slot.first_tick = tick;
@@ -88,8 +88,6 @@ pub fn count(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl FnOn
     slot.estimated = estimated;
     slot.cookie = cookie;
     slot.flags = flags;
-    slot.strikes = 0;
-    slot.mark = volume.packets as u16;
     Outcome::New
 }
 
@@ -97,10 +95,10 @@ pub fn count(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl FnOn
 #[inline(always)]
 fn hit(slot: &mut Slot, head: &[u64; 6], volume: &Volume) -> bool {
     // A slot that is full is as good as another flow's: it is struck until it gives way.
-    if !same(&slot.head, head) || slot.packets >= FULL {
+    if !same(&slot.head, head) || slot.packets() >= FULL {
         return false;
     }
-    slot.packets += volume.packets;
+    slot.add_packets(volume.packets);
     slot.last_tick = ticks() as u32;
     slot.wire_bytes += u64::from(volume.wire_bytes);
     let beyond = beyond_link(volume);

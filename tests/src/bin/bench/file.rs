@@ -52,9 +52,7 @@ pub fn measure(scope: Scope) -> Result<Vec<Table>> {
             };
             rows.push((format!("{}, snap length {snaplen}", reader.name), cells.to_vec()));
         }
-        columns = ["seconds", "million packets/s", "this program's speed as a multiple"]
-            .map(str::to_owned)
-            .to_vec();
+        columns = ["seconds", "million packets/s", "wherefore is as fast, times"].map(str::to_owned).to_vec();
     }
     let about = format!(
         "Reading a capture file of {packets} packets, {} flows: least of {rounds} interleaved rounds.",

@@ -6,22 +6,15 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use aya::{
-    Ebpf,
-    programs::{Program, ProgramFd},
-};
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
+use anyhow::{Context as _, Result, ensure};
+use aya::{Ebpf, programs::ProgramFd};
 use wherefore::backend::ebpf::bench::{Bench, Features};
 
 use crate::{
     Scope,
     pattern::Pattern,
     report::{Cell, Table},
-    rig::{Kind, Rig, load},
+    rig::{Kind, Rig, load, load_own, pin},
 };
 
 const PATTERNS: [Pattern; 5] = [
@@ -46,6 +39,13 @@ struct Subject {
     _ebpf: Option<Ebpf>,
 }
 
+impl Subject {
+    fn run(&self, rig: &mut Rig, packets: usize) -> Result<f64> {
+        rig.aim(self.kind, &self.program)?;
+        rig.run(self.kind, packets, 2)
+    }
+}
+
 /// Runs every program on every pattern.
 ///
 /// # Errors
@@ -53,13 +53,13 @@ struct Subject {
 pub fn measure(scope: Scope) -> Result<Vec<Table>> {
     let packets = scope.pick(1 << 20, 1 << 14);
     let rounds = scope.pick(9, 1);
-    pin(0)?;
     let c_object = build_c_reference()?;
     let mut names: Vec<(String, Kind, bool)> = Vec::new();
     // By program, then by pattern.
     let mut least: Vec<Vec<f64>> = Vec::new();
+    pin(0)?;
     for pattern in PATTERNS {
-        let mut rig = Rig::new(&pattern.steps(packets))?;
+        let mut rig = Rig::new(&pattern.steps(packets), TABLE)?;
         let subjects = subjects(&mut rig, c_object.as_deref())?;
         if names.is_empty() {
             names =
@@ -68,12 +68,12 @@ pub fn measure(scope: Scope) -> Result<Vec<Table>> {
         }
         // The first time through the pattern makes the flows.
         for subject in &subjects {
-            rig.run(subject.kind, &subject.program, packets)?;
+            subject.run(&mut rig, packets)?;
         }
         let mut figures = vec![f64::INFINITY; subjects.len()];
         for _ in 0..rounds {
             for (figure, subject) in figures.iter_mut().zip(&subjects) {
-                *figure = figure.min(rig.run(subject.kind, &subject.program, packets)?);
+                *figure = figure.min(subject.run(&mut rig, packets)?);
             }
         }
         for (row, figure) in least.iter_mut().zip(figures) {
@@ -164,11 +164,7 @@ fn subjects(rig: &mut Rig, c_object: Option<&Path>) -> Result<Vec<Subject>> {
 
 fn ours(name: &str, kind: Kind, program: &str, features: &Features) -> Result<Subject> {
     let mut bench = Bench::with(TABLE, features)?;
-    let program = match bench.load(program)? {
-        Program::SchedClassifier(program) => program.fd()?.try_clone()?,
-        Program::Xdp(program) => program.fd()?.try_clone()?,
-        other => bail!("a program of type {:?}", other.prog_type()),
-    };
+    let program = load_own(&mut bench, program)?;
     Ok(Subject { name: name.into(), kind, program, counts: true, _bench: Some(bench), _ebpf: None })
 }
 
@@ -222,11 +218,4 @@ fn build_c_reference() -> Result<Option<PathBuf>> {
         .context("cannot run clang")?;
     ensure!(output.status.success(), "clang: {}", String::from_utf8_lossy(&output.stderr));
     Ok(Some(object))
-}
-
-/// Keeps this thread on one CPU.
-fn pin(cpu: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &set).context("cannot keep to one CPU")
 }

@@ -2,14 +2,18 @@
 //! `cargo xtask bench [NAME…]`, which builds the agent and this in release mode. docs/performance.md explains the
 //! measurements.
 
+mod cpus;
+mod drain;
 mod file;
+mod idle;
 mod kernel;
 mod pattern;
 mod report;
 mod rig;
 mod traffic;
+mod veth;
 
-use std::{fs, path::PathBuf};
+use std::{fs, panic::resume_unwind, path::PathBuf, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -23,6 +27,14 @@ enum Measurement {
     Kernel,
     /// Speed of reading capture files.
     File,
+    /// What a sender over a veth pair loses of its packet rate.
+    Veth,
+    /// Time and memory for handing over an interval.
+    Drain,
+    /// CPU and memory of an agent that has nothing to count.
+    Idle,
+    /// Two CPUs that count at once.
+    Cpus,
 }
 
 /// How thoroughly.
@@ -64,8 +76,15 @@ fn main() -> Result<()> {
     let mut report = Report::new(args.short);
     for measurement in chosen {
         let tables: Vec<Table> = match measurement {
-            Measurement::Kernel => kernel::measure(scope),
+            // On a thread of its own, which keeps to one CPU.
+            Measurement::Kernel => thread::spawn(move || kernel::measure(scope))
+                .join()
+                .unwrap_or_else(|panic| resume_unwind(panic)),
             Measurement::File => file::measure(scope),
+            Measurement::Veth => veth::measure(scope),
+            Measurement::Drain => drain::measure(scope),
+            Measurement::Idle => idle::measure(scope),
+            Measurement::Cpus => cpus::measure(scope),
         }
         .with_context(|| format!("measuring {measurement:?}"))?;
         for table in tables {
@@ -77,6 +96,13 @@ fn main() -> Result<()> {
         fs::write(&path, report.json()?).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// The middle of `values`, the lower one of two; NaN where there are none.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// The agent's binary: `$WHEREFORE_BIN`, else the one beside this.
@@ -91,4 +117,10 @@ fn folder() -> PathBuf {
 
 fn beside(name: &str) -> PathBuf {
     std::env::current_exe().unwrap_or_default().with_file_name(name)
+}
+
+/// Whether a command is there to compare with.
+fn installed(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }

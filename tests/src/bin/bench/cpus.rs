@@ -1,15 +1,15 @@
 //! Two CPUs that count at once: what they cost each other.
 
-use std::{sync::Barrier, thread};
+use std::{panic::resume_unwind, sync::Barrier, thread};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use wherefore::backend::ebpf::bench::Bench;
 
 use crate::{
-    Scope,
+    Scope, median,
     pattern::Pattern,
     report::{Cell, Table},
-    rig::{Kind, Rig, load, load_own, pin},
+    rig::{Kind, Rig, load, load_own},
 };
 
 const TABLE: u32 = 1 << 17;
@@ -42,17 +42,21 @@ pub fn measure(scope: Scope) -> Result<Vec<Table>> {
             Pattern::One => &[&[2], &[2, 2], &[2, 3]],
             _ => &[&[2], &[2, 3]],
         };
-        let mut least = vec![vec![f64::INFINITY; ways.len()]; programs.len()];
-        for _ in 0..=rounds {
-            for (program, least) in programs.iter().zip(&mut least) {
+        let mut figures = vec![vec![Vec::new(); ways.len()]; programs.len()];
+        // Of the first round, in which the flows are made, nothing is kept.
+        for round in 0..=rounds {
+            for (program, figures) in programs.iter().zip(&mut figures) {
                 rig.aim(Kind::Tc, program)?;
-                for (hosts, least) in ways.iter().zip(least) {
-                    *least = least.min(together(&rig, packets, hosts)?);
+                for (hosts, figures) in ways.iter().zip(figures) {
+                    let figure = together(&rig, packets, hosts)?;
+                    if round > 0 {
+                        figures.push(figure);
+                    }
                 }
             }
         }
-        for ((_, row), least) in rows.iter_mut().zip(least) {
-            row.extend(least);
+        for ((_, row), figures) in rows.iter_mut().zip(figures) {
+            row.extend(figures.iter().map(|figures| median(figures)));
         }
     }
     let rows = rows
@@ -60,19 +64,18 @@ pub fn measure(scope: Scope) -> Result<Vec<Table>> {
         .map(|(name, figures)| (name, figures.into_iter().map(|figure| Cell::Number(figure, 0)).collect()))
         .collect();
     let about = format!(
-        "Nanoseconds a packet on the slower CPU of one or two that count at once, the driver's included: least of \
-         {rounds} interleaved rounds of {packets} packets each."
+        "Nanoseconds a packet on the slower CPU of one or two that count at once, the driver's included: median \
+         of {rounds} interleaved rounds of {packets} packets each."
     );
     Ok(vec![Table { name: "cpus", about, columns: columns.map(str::to_owned).to_vec(), rows }])
 }
 
-/// A thread on a CPU of its own for each of `hosts`, all at once: nanoseconds a packet of the slowest.
+/// A run on a CPU of its own for each of `hosts`, all at once: nanoseconds a packet of the slowest.
 fn together(rig: &Rig, packets: usize, hosts: &[u8]) -> Result<f64> {
     let barrier = Barrier::new(hosts.len());
     let run = |cpu, host| {
-        let pinned = pin(cpu);
         barrier.wait();
-        pinned.and_then(|()| rig.run(Kind::Tc, packets, host))
+        rig.run_on(cpu, Kind::Tc, packets, host)
     };
     let figures = thread::scope(|scope| {
         let run = &run;
@@ -80,7 +83,7 @@ fn together(rig: &Rig, packets: usize, hosts: &[u8]) -> Result<f64> {
             hosts.iter().enumerate().map(|(cpu, &host)| scope.spawn(move || run(cpu, host))).collect();
         threads
             .into_iter()
-            .map(|thread| thread.join().map_err(|_| anyhow!("a measuring thread panicked"))?)
+            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
             .collect::<Result<Vec<f64>>>()
     })?;
     figures.into_iter().reduce(f64::max).context("no CPU to measure on")

@@ -76,10 +76,10 @@ fn row(case: Case, rounds: usize) -> Result<Vec<Cell>> {
         let smallest = load(&mut rig.ebpf, "smallest")?;
         empty.push(poll(&mut bench, 0)?.as_secs_f64());
         rig.aim(Kind::Tc, &program)?;
-        rig.run(Kind::Tc, flows as usize, 2)?;
+        rig.run_on(0, Kind::Tc, flows as usize, 2)?;
         filled.push(poll(&mut bench, flows as usize)?.as_secs_f64());
         rig.aim(Kind::Tc, &smallest)?;
-        rig.run(Kind::Tc, steps.len(), 2)?;
+        rig.run_on(0, Kind::Tc, steps.len(), 2)?;
         singly.push(key_by_key(&mut rig, flows as usize)?);
     }
     let (empty, filled) = (median(&empty), median(&filled));

@@ -14,7 +14,7 @@ use crate::{
     Scope,
     pattern::Pattern,
     report::{Cell, Table},
-    rig::{Kind, Rig, load, load_own, pin},
+    rig::{Kind, Rig, load, load_own},
 };
 
 const PATTERNS: [Pattern; 5] = [
@@ -42,7 +42,7 @@ struct Subject {
 impl Subject {
     fn run(&self, rig: &mut Rig, packets: usize) -> Result<f64> {
         rig.aim(self.kind, &self.program)?;
-        rig.run(self.kind, packets, 2)
+        rig.run_on(0, self.kind, packets, 2)
     }
 }
 
@@ -57,7 +57,6 @@ pub fn measure(scope: Scope) -> Result<Vec<Table>> {
     let mut names: Vec<(String, Kind, bool)> = Vec::new();
     // By program, then by pattern.
     let mut least: Vec<Vec<f64>> = Vec::new();
-    pin(0)?;
     for pattern in PATTERNS {
         let mut rig = Rig::new(&pattern.steps(packets), TABLE)?;
         let subjects = subjects(&mut rig, c_object.as_deref())?;

@@ -13,7 +13,7 @@ mod rig;
 mod traffic;
 mod veth;
 
-use std::{fs, panic::resume_unwind, path::PathBuf, thread};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -76,10 +76,7 @@ fn main() -> Result<()> {
     let mut report = Report::new(args.short);
     for measurement in chosen {
         let tables: Vec<Table> = match measurement {
-            // On a thread of its own, which keeps to one CPU.
-            Measurement::Kernel => thread::spawn(move || kernel::measure(scope))
-                .join()
-                .unwrap_or_else(|panic| resume_unwind(panic)),
+            Measurement::Kernel => kernel::measure(scope),
             Measurement::File => file::measure(scope),
             Measurement::Veth => veth::measure(scope),
             Measurement::Drain => drain::measure(scope),

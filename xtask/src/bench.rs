@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: builds the agent and the measurements (`tests/src/bin/bench`) in release mode, and runs
-//! them.
+//! them. The short form, whose figures are worth nothing, takes what `cargo xtask test` built.
 
 use std::process::{Command, ExitCode};
 
@@ -13,9 +13,13 @@ use crate::{cargo, setup};
 /// What does not build, or cannot be measured here.
 pub fn run(install: bool, args: &[String]) -> anyhow::Result<ExitCode> {
     setup::ensure(&setup::ALL, install)?;
-    let packages = ["--package", "wherefore", "--package", "wherefore-tests", "--bins"];
-    cargo(&[&["build", "--release", "--locked"], &packages[..]].concat())?;
-    let binary = setup::workspace().join("target/release/bench");
+    let (profile, build) = if args.iter().any(|arg| arg == "--short") {
+        ("debug", &["--workspace", "--exclude", "wherefore-ebpf"][..])
+    } else {
+        ("release", &["--release", "--package", "wherefore", "--package", "wherefore-tests"][..])
+    };
+    cargo(&[&["build", "--locked", "--bins"], build].concat())?;
+    let binary = setup::workspace().join("target").join(profile).join("bench");
     let mut command = Command::new(&binary);
     command.args(args).current_dir(setup::workspace());
     setup::become_command(command).with_context(|| format!("cannot start {}", binary.display()))

@@ -13,10 +13,11 @@ mod rig;
 mod traffic;
 mod veth;
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
+use nix::time::{ClockId, clock_gettime};
 
 use self::report::{Report, Table};
 
@@ -100,6 +101,11 @@ fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// How long this thread has been on a CPU.
+fn cpu_time() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 /// The agent's binary: `$WHEREFORE_BIN`, else the one beside this.

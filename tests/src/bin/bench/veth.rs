@@ -13,10 +13,7 @@ use aya::{
         tc::{NlOptions, TcAttachOptions, qdisc_add_clsact},
     },
 };
-use nix::{
-    sys::signal::Signal,
-    time::{ClockId, clock_gettime},
-};
+use nix::sys::signal::Signal;
 use wherefore::backend::{Hook, ebpf};
 use wherefore_tests::{
     Agent, PATIENCE,
@@ -25,7 +22,7 @@ use wherefore_tests::{
 };
 
 use crate::{
-    Scope, median,
+    Scope, cpu_time, median,
     report::{Cell, Table},
     rig::Rig,
 };
@@ -163,11 +160,10 @@ fn send(packets: u32) -> Result<Rate> {
     let socket = pair::socket()?;
     socket.connect(pair::far(4100))?;
     let payload = [0; PAYLOAD];
-    let cpu = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
-    let (begun, before) = (Instant::now(), cpu()?);
+    let (begun, before) = (Instant::now(), cpu_time()?);
     for _ in 0..packets {
         socket.send(&payload)?;
     }
     let rate = |time: Duration| f64::from(packets) / time.as_secs_f64();
-    Ok(Rate { clock: rate(begun.elapsed()), cpu: rate(cpu()? - before) })
+    Ok(Rate { clock: rate(begun.elapsed()), cpu: rate(cpu_time()? - before) })
 }

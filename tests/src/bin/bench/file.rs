@@ -7,6 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
 
 use crate::{
     Scope,
@@ -18,7 +22,8 @@ use crate::{
 struct Reader {
     name: &'static str,
     command: Command,
-    least: Option<Duration>,
+    /// By the clock and by CPU time; `None` where it is not installed.
+    least: Option<[Duration; 2]>,
 }
 
 /// This program beside others that read the same file.
@@ -43,16 +48,21 @@ pub fn measure(scope: Scope) -> Result<Vec<Table>> {
         let own = readers.first().and_then(|reader| reader.least);
         for reader in &readers {
             let cells = match (reader.least, own) {
-                (Some(least), Some(own)) => [
-                    Cell::Number(least.as_secs_f64(), 3),
-                    Cell::Number(f64::from(packets) / least.as_secs_f64() / 1e6, 2),
-                    Cell::Number(least.as_secs_f64() / own.as_secs_f64(), 2),
+                (Some([clock, cpu]), Some([own_clock, own_cpu])) => [
+                    Cell::Number(clock.as_secs_f64(), 3),
+                    Cell::Number(f64::from(packets) / clock.as_secs_f64() / 1e6, 2),
+                    Cell::Number(clock.as_secs_f64() / own_clock.as_secs_f64(), 2),
+                    Cell::Number(cpu.as_secs_f64(), 3),
+                    Cell::Number(cpu.as_secs_f64() / own_cpu.as_secs_f64(), 2),
                 ],
-                _ => [(); 3].map(|()| Cell::Text("not installed".into())),
+                _ => [(); 5].map(|()| Cell::Text("not installed".into())),
             };
             rows.push((format!("{}, snap length {snaplen}", reader.name), cells.to_vec()));
         }
-        columns = ["seconds", "million packets/s", "wherefore is as fast, times"].map(str::to_owned).to_vec();
+        columns =
+            ["seconds", "million packets/s", "wherefore's speed, times", "CPU seconds", "by CPU, times"]
+                .map(str::to_owned)
+                .to_vec();
     }
     let about = format!(
         "Reading a capture file of {packets} packets, {} flows: least of {rounds} interleaved rounds.",
@@ -85,15 +95,23 @@ fn readers(file: &Path, folder: &Path) -> Vec<Reader> {
 impl Reader {
     /// Reads the file once. Nothing happens where the program is not installed.
     fn run(&mut self) -> Result<()> {
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), children()?);
         let status = match self.command.status() {
             Ok(status) => status,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error).with_context(|| format!("cannot start {}", self.name)),
         };
-        let taken = begun.elapsed();
+        let now = [begun.elapsed(), children()?.saturating_sub(before)];
         ensure!(status.success(), "{} ended with {status}", self.name);
-        self.least = Some(self.least.map_or(taken, |least| least.min(taken)));
+        let least = self.least.unwrap_or(now);
+        self.least = Some([least[0].min(now[0]), least[1].min(now[1])]);
         Ok(())
     }
+}
+
+/// CPU time of all processes that this one started and that ended.
+fn children() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Duration::from_micros(micros.cast_unsigned()))
 }

@@ -17,6 +17,7 @@ use wherefore_common::{
 };
 
 use super::{Error, cidr::Cidr, clock::Clock, features::KernelFeature, mapped::Mapped, permission};
+use crate::backend::probe::os_error;
 
 /// The kernel programs, built by `cargo xtask bpf` from `wherefore-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("wherefore.bpf.o");
@@ -193,16 +194,27 @@ pub fn program(ebpf: &mut Ebpf, name: &str) -> Result<(), Error> {
     one_program(ebpf, name)
 }
 
+/// Times a program is handed over before that counts as refused.
+const TRIES: u32 = 5;
+
 /// Hands this one program to the kernel.
 ///
 /// # Errors
 /// As [`program`].
 pub(super) fn one_program(ebpf: &mut Ebpf, name: &str) -> Result<(), Error> {
-    let loaded = match ebpf.program_mut(name) {
+    let mut load = || match ebpf.program_mut(name) {
         Some(Program::SchedClassifier(program)) => program.load(),
         Some(Program::Xdp(program)) => program.load(),
         _ => Err(ProgramError::NotLoaded),
     };
+    let mut loaded = load();
+    for _ in 1..TRIES {
+        match &loaded {
+            // The verifier gives up where a signal waits for the thread (`do_check`).
+            Err(error) if os_error(error) == Some(libc::EAGAIN) => loaded = load(),
+            _ => break,
+        }
+    }
     match loaded {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
         Err(error) => Err(permission::explain(&format!("load the kernel program {name}"), &error)),

@@ -11,10 +11,7 @@ use nix::{
     net::if_::if_nametoindex,
     sys::socket::{setsockopt, sockopt::UdpGsoSegment},
 };
-use wherefore::backend::{
-    Hook, LiveSettings,
-    ebpf::{Start, Target},
-};
+use wherefore::backend::{Hook, LiveSettings, interfaces::Request};
 
 use crate::netns::Netns;
 
@@ -47,7 +44,7 @@ pub fn namespace() -> Netns {
 #[must_use]
 pub fn settings(hook: Hook) -> LiveSettings {
     LiveSettings {
-        interfaces: vec![NEAR.into(), FAR.into()],
+        interfaces: Request::named([NEAR, FAR]),
         hook,
         force_xdp: true,
         table_size: 1024,
@@ -59,10 +56,10 @@ pub fn settings(hook: Hook) -> LiveSettings {
     }
 }
 
-/// Both ends as targets. To be called inside.
+/// As [`settings`], of one interface.
 #[must_use]
-pub fn both() -> [Target; 2] {
-    [target(NEAR), target(FAR)]
+pub fn only(name: &str, hook: Hook) -> LiveSettings {
+    LiveSettings { interfaces: Request::named([name]), ..settings(hook) }
 }
 
 /// What `tc` says. To be called inside.
@@ -76,14 +73,13 @@ pub fn tc(arguments: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// An interface as something to watch. To be called inside.
+/// The number of an interface. To be called inside.
 ///
 /// # Panics
 /// When there is none of that name.
 #[must_use]
-pub fn target(name: &str) -> Target {
-    let index = if_nametoindex(name).expect("no such interface");
-    Target { name: name.into(), index, start: Start::Ethernet }
+pub fn index(name: &str) -> u32 {
+    if_nametoindex(name).expect("no such interface")
 }
 
 /// A socket that sends from `NEAR`, from a port of the kernel's choice. To be called inside.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use wherefore::{
-    backend::{Backend, Hook, LiveSettings},
+    backend::{Backend, Hook, LiveSettings, interfaces::Request},
     snapshot::Snapshot,
 };
 use wherefore_common::{Direction, Reason};
@@ -36,7 +36,7 @@ const MARKER: u16 = 9;
 #[must_use]
 pub fn settings() -> LiveSettings {
     LiveSettings {
-        interfaces: vec![Lan::HOST_DEVICE.into()],
+        interfaces: Request::named([Lan::HOST_DEVICE]),
         hook: Hook::Tc,
         force_xdp: true,
         table_size: 4096,
@@ -361,7 +361,7 @@ pub fn packets_without_link_header_are_exact(start: Start<'_>) {
     let mut tun = device::tun(&netns, "tun0");
     netns.ip("address add 203.0.113.1/24 dev tun0");
     netns.ip("address add 2001:db8:1::1/64 dev tun0 nodad");
-    let settings = LiveSettings { interfaces: vec!["tun0".into()], ..settings() };
+    let settings = LiveSettings { interfaces: Request::named(["tun0"]), ..settings() };
     let mut backend = netns.run(|| start(&settings));
 
     let link = Link { src: [0; 6], dst: [0; 6], tags: Vec::new() };

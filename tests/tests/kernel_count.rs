@@ -15,7 +15,7 @@ use wherefore::{
 use wherefore_common::{Amount, Direction, Reason};
 use wherefore_tests::{
     can_load,
-    pair::{HEADERS, NEAR, both, far, namespace, segment, settings, socket, target, tc},
+    pair::{HEADERS, NEAR, far, index, namespace, only, segment, settings, socket, tc},
 };
 
 /// Packets, wire bytes and IP bytes of UDP flows to `port` in one direction.
@@ -50,7 +50,7 @@ fn counts_exactly(hook: Hook, trains: bool, description: &str) {
     }
     let description = description.to_owned();
     namespace().run(move || {
-        let mut backend = ebpf::start(&settings(hook), &both()).unwrap();
+        let mut backend = ebpf::start(&settings(hook)).unwrap();
         assert!(backend.description().watched.iter().all(|watched| watched.hook == description));
         let done = Arc::new(AtomicBool::new(false));
         let sender = {
@@ -122,9 +122,9 @@ fn a_full_table_loses_nothing() {
         return;
     }
     namespace().run(|| {
-        let mut settings = settings(Hook::Tc);
+        let mut settings = only(NEAR, Hook::Tc);
         settings.table_size = 10;
-        let mut backend = ebpf::start(&settings, &[target(NEAR)]).unwrap();
+        let mut backend = ebpf::start(&settings).unwrap();
         let socket = socket().unwrap();
         for round in 0..3 {
             for port in 2000..2100 {
@@ -136,7 +136,7 @@ fn a_full_table_loses_nothing() {
             let (key, amount) = snapshot.unaccounted.first_key_value().unwrap();
             assert_eq!(
                 (key.reason, key.proto, key.direction, key.ifindex),
-                (Reason::TableFull as u8, 17, Direction::Egress as u8, target(NEAR).index)
+                (Reason::TableFull as u8, 17, Direction::Egress as u8, index(NEAR))
             );
             assert_eq!(*amount, Amount { packets: 90, wire_bytes: 90 * (22 + HEADERS) });
             assert_eq!(snapshot.total(), Amount { packets: 100, wire_bytes: 100 * (22 + HEADERS) });
@@ -153,7 +153,7 @@ fn the_programs_own_messages_do_not_disturb_counting() {
         namespace().run(move || {
             let mut settings = settings(hook);
             settings.kernel_log = true;
-            let mut backend = ebpf::start(&settings, &both()).unwrap();
+            let mut backend = ebpf::start(&settings).unwrap();
             let socket = socket().unwrap();
             for _ in 0..1000 {
                 socket.send_to(&[0; 22], far(4000)).unwrap();
@@ -183,7 +183,7 @@ fn a_tag_counts_wherever_the_kernel_keeps_it() {
         return;
     }
     namespace().run(|| {
-        let mut backend = ebpf::start(&settings(Hook::Tc), &both()).unwrap();
+        let mut backend = ebpf::start(&settings(Hook::Tc)).unwrap();
         let mut near = pcap::Capture::from_device(NEAR).unwrap().open().unwrap();
         // At ingress the kernel moves the outermost tag from the frame into the packet's description.
         for tags in [&[][..], &[0x8100], &[0x88a8, 0x8100], &[0x8100; 20]] {

@@ -11,7 +11,7 @@ use wherefore::backend::{
 use wherefore_tests::{
     Random, can_load,
     expression::{Judge, Post},
-    pair::{FAR, NEAR, namespace, target},
+    pair::{FAR, NEAR, index, namespace},
     ring::Ring,
     stacked::stacked,
 };
@@ -163,7 +163,7 @@ fn random_programs_on_frames_whose_tag_was_stripped() {
 fn random_programs_on_packets_in_pieces() {
     if can_load() {
         namespace().run(|| {
-            let mut ring = Ring::new(target(NEAR).index).unwrap();
+            let mut ring = Ring::new(index(NEAR)).unwrap();
             meet(20_260_303, false, |frame| ring.send(frame).unwrap());
         });
     }

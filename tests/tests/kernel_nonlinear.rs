@@ -17,7 +17,7 @@ use wherefore_common::{
 };
 use wherefore_tests::{
     Random, can_load,
-    pair::{FAR, NEAR, both, namespace, settings, target},
+    pair::{FAR, NEAR, index, namespace, settings},
     ring::Ring,
     stacked::stacked,
 };
@@ -92,14 +92,14 @@ fn headers_outside_the_linear_part_are_read() {
     for hook in [Hook::Tc, Hook::Clsact] {
         namespace().run(|| {
             let settings = LiveSettings { table_size: 1 << 13, ..settings(hook) };
-            let mut backend = ebpf::start(&settings, &both()).unwrap();
-            let mut ring = Ring::new(target(NEAR).index).unwrap();
+            let mut backend = ebpf::start(&settings).unwrap();
+            let mut ring = Ring::new(index(NEAR)).unwrap();
             let mut want = Counted::default();
             let frames = frames();
             for frame in &frames {
                 ring.send(frame).unwrap();
-                add(&mut want, target(NEAR).index, Direction::Egress, frame);
-                add(&mut want, target(FAR).index, Direction::Ingress, frame);
+                add(&mut want, index(NEAR), Direction::Egress, frame);
+                add(&mut want, index(FAR), Direction::Ingress, frame);
             }
             if counted(backend.poll().unwrap().unwrap()) == want {
                 return;
@@ -107,8 +107,8 @@ fn headers_outside_the_linear_part_are_read() {
             for frame in &frames {
                 ring.send(frame).unwrap();
                 let mut want = Counted::default();
-                add(&mut want, target(NEAR).index, Direction::Egress, frame);
-                add(&mut want, target(FAR).index, Direction::Ingress, frame);
+                add(&mut want, index(NEAR), Direction::Egress, frame);
+                add(&mut want, index(FAR), Direction::Ingress, frame);
                 let got = counted(backend.poll().unwrap().unwrap());
                 assert_eq!(got, want, "{hook:?}, frame {frame:02x?}");
             }

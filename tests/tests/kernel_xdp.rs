@@ -4,16 +4,12 @@
 use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
-use wherefore::backend::{
-    Hook, LiveSettings,
-    ebpf::{self, Start, Target},
-    probe::ethtool::Ethtool,
-};
+use wherefore::backend::{Hook, LiveSettings, ebpf, probe::ethtool::Ethtool};
 use wherefore_tests::{
     Netns, PATIENCE,
     agent::Stream,
     can_load, device,
-    pair::{FAR, NEAR, namespace, settings, target},
+    pair::{FAR, NEAR, namespace, only},
     run_agent, wait_until,
 };
 
@@ -39,8 +35,8 @@ fn a_pair_keeps_its_segmentation_unless_forced() {
         assert!(segments(NEAR), "{before:?}");
         assert_eq!(Ethtool::new().unwrap().driver(NEAR).unwrap(), "veth");
 
-        let unforced = LiveSettings { force_xdp: false, ..settings(Hook::Xdp) };
-        let refused = ebpf::start(&unforced, &[target(FAR)]).err().unwrap().to_string();
+        let unforced = LiveSettings { force_xdp: false, ..only(FAR, Hook::Xdp) };
+        let refused = ebpf::start(&unforced).err().unwrap().to_string();
         for words in [
             "attach to vb (XDP)",
             "driver veth: the other end of the pair (va) loses its segmentation offload (TSO, GSO)",
@@ -51,7 +47,7 @@ fn a_pair_keeps_its_segmentation_unless_forced() {
         }
         assert_eq!(features(NEAR), before);
 
-        let backend = ebpf::start(&settings(Hook::Xdp), &[target(FAR)]).unwrap();
+        let backend = ebpf::start(&only(FAR, Hook::Xdp)).unwrap();
         let during = features(NEAR);
         assert!(SEGMENTATION.iter().all(|feature| !during.contains(*feature)), "{during:?}");
         drop(backend);
@@ -68,8 +64,8 @@ fn other_hooks_change_nothing_and_are_not_refused() {
     namespace().run(|| {
         let before = features(NEAR);
         for hook in [Hook::Tc, Hook::Clsact, Hook::XdpGeneric] {
-            let unforced = LiveSettings { force_xdp: false, ..settings(hook) };
-            let backend = ebpf::start(&unforced, &[target(FAR)]);
+            let unforced = LiveSettings { force_xdp: false, ..only(FAR, hook) };
+            let backend = ebpf::start(&unforced);
             assert_eq!(features(NEAR), before, "{hook:?}");
             drop(backend.unwrap());
         }
@@ -110,16 +106,14 @@ fn a_tap_device_is_let_through_and_a_port_of_a_bridge_is_not() {
     let netns = Netns::new("tap");
     let _tap = device::tap(&netns, "tap0");
     netns.run(|| {
-        let index = nix::net::if_::if_nametoindex("tap0").unwrap();
-        let tap = Target { name: "tap0".into(), index, start: Start::Ethernet };
-        let unforced = LiveSettings { force_xdp: false, ..settings(Hook::Xdp) };
+        let unforced = LiveSettings { force_xdp: false, ..only("tap0", Hook::Xdp) };
         let before = features("tap0");
-        let backend = ebpf::start(&unforced, std::slice::from_ref(&tap)).unwrap();
+        let backend = ebpf::start(&unforced).unwrap();
         assert_eq!(features("tap0"), before);
         drop(backend);
         netns.ip("link add br0 type bridge");
         netns.ip("link set tap0 master br0");
-        let refused = ebpf::start(&unforced, &[tap]).err().unwrap().to_string();
+        let refused = ebpf::start(&unforced).err().unwrap().to_string();
         assert!(refused.contains("it is a port of br0"), "{refused}");
     });
 }

@@ -3,7 +3,7 @@
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use wherefore::backend::{Backend, Choice, Hook, LiveSettings, live};
+use wherefore::backend::{Backend, Choice, Hook, live};
 use wherefore_common::Direction;
 use wherefore_tests::{
     Netns, PATIENCE,
@@ -18,8 +18,7 @@ const DATA: usize = 10_500;
 const EACH: i32 = 1000;
 
 fn start(choice: Choice, hook: Hook) -> Box<dyn Backend> {
-    let settings = LiveSettings { interfaces: vec![NEAR.into(), FAR.into()], ..settings(hook) };
-    live::start(choice, "asked for", &settings).unwrap()
+    live::start(choice, "asked for", &settings(hook)).unwrap()
 }
 
 /// Sends one super-frame.

@@ -13,7 +13,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use wherefore::{
     backend::{
-        Backend as _, Choice, Hook, LiveSettings, classic, ebpf, live,
+        Backend as _, Choice, Hook, LiveSettings, classic, ebpf,
+        interfaces::Request,
+        live,
         probe::{Way, chain},
     },
     snapshot::Snapshot,
@@ -24,7 +26,7 @@ use wherefore_tests::{
     agent::Stream,
     can_load, device,
     frame::{Link, TCP, V4, VLAN},
-    pair::{FAR, HEADERS, NEAR, both, far, namespace, segment, settings, socket, target, tc},
+    pair::{FAR, HEADERS, NEAR, far, index, namespace, segment, settings, socket, tc},
     run_agent,
     traffic::Udp,
     wait_until,
@@ -54,9 +56,9 @@ fn exact(hook: Hook, trains: bool) {
     namespace().run(|| {
         let expression = Some("udp dst port 1001".into());
         let settings = LiveSettings { expression, ..settings(hook) };
-        let mut backend = ebpf::start(&settings, &both()).unwrap();
+        let mut backend = ebpf::start(&settings).unwrap();
         // Leftovers are recognised by these names, and the order of programs is watched by them.
-        let names = |way| chain(target(NEAR).index, way).unwrap().into_iter().map(|program| program.name);
+        let names = |way| chain(index(NEAR), way).unwrap().into_iter().map(|program| program.name);
         assert!(names(Way::Egress).eq(["wherefore_out".to_owned()]));
         let (single, train) = (socket().unwrap(), socket().unwrap());
         segment(&train, 1000).unwrap();
@@ -82,7 +84,7 @@ fn exact(hook: Hook, trains: bool) {
             amount
         };
         let expected = [expected(22, 40_500), expected(50, 20_500)];
-        let places = [(target(NEAR).index, Direction::Egress), (target(FAR).index, Direction::Ingress)];
+        let places = [(index(NEAR), Direction::Egress), (index(FAR), Direction::Ingress)];
         assert_eq!(sums, places.into_iter().map(|place| (place, expected)).collect(), "{hook:?}");
         drop(backend);
         assert!(!tc("qdisc show").contains("clsact"), "a qdisc was left");
@@ -149,7 +151,7 @@ fn a_stripped_tag_is_where_it_was_on_the_wire() {
             let program = classic::compile(text, classic::ETHERNET, false).unwrap();
             assert_eq!(program.run(&frame.bytes, 98) != 0, matches, "{text}, in user space");
             let settings = LiveSettings { expression: Some(text.into()), ..settings(Hook::Tc) };
-            let mut backend = ebpf::start(&settings, &both()).unwrap();
+            let mut backend = ebpf::start(&settings).unwrap();
             near.sendpacket(&*frame.bytes).unwrap();
             let snapshot = backend.poll().unwrap().unwrap();
             let all = Amount { packets: 2, wire_bytes: 2 * 98 };
@@ -170,7 +172,7 @@ fn len_of_super_frames_is_that_of_their_frames() {
     namespace().run(|| {
         for (text, matches) in [("len = 1042", true), ("greater 1043", false)] {
             let settings = LiveSettings { expression: Some(text.into()), ..settings(Hook::Tc) };
-            let mut backend = ebpf::start(&settings, &both()).unwrap();
+            let mut backend = ebpf::start(&settings).unwrap();
             let train = socket().unwrap();
             segment(&train, 1000).unwrap();
             train.send_to(&[0; 40_500], far(1001)).unwrap();
@@ -179,7 +181,7 @@ fn len_of_super_frames_is_that_of_their_frames() {
             add(&mut sums, &backend.stop().unwrap().unwrap());
             let all = Amount { packets: 41, wire_bytes: 40_500 + 41 * HEADERS };
             let expected = if matches { [all, Amount::default()] } else { [Amount::default(), all] };
-            let places = [(target(NEAR).index, Direction::Egress), (target(FAR).index, Direction::Ingress)];
+            let places = [(index(NEAR), Direction::Egress), (index(FAR), Direction::Ingress)];
             assert_eq!(sums, places.into_iter().map(|place| (place, expected)).collect(), "{text}");
         }
     });
@@ -196,7 +198,7 @@ fn packets_without_link_header_are_asked_as_such() {
     netns.ip("address add 203.0.113.1/24 dev tun0");
     netns.run(|| {
         let settings = |text: &str| LiveSettings {
-            interfaces: vec!["tun0".into()],
+            interfaces: Request::named(["tun0"]),
             expression: Some(text.into()),
             ..settings(Hook::Tc)
         };

@@ -1,11 +1,11 @@
 //! Interfaces are those of the namespace, and the ones with default routes are chosen.
 
-use wherefore::backend::interfaces::{self, LinkKind};
+use wherefore::backend::interfaces::{self, LinkKind, Request};
 use wherefore_tests::{Lan, Netns, require_root};
 
 fn chosen(netns: &Netns) -> (Vec<String>, String) {
-    let chosen = netns.run(|| interfaces::choose(&[])).unwrap_or_else(|error| panic!("{error}"));
-    (chosen.interfaces.into_iter().map(|i| i.name).collect(), chosen.why)
+    let plan = netns.run(|| interfaces::plan(&Request::default())).unwrap_or_else(|error| panic!("{error}"));
+    (plan.watched().map(|verdict| verdict.interface.name.clone()).collect(), plan.why)
 }
 
 #[test]
@@ -62,6 +62,7 @@ fn default_routes_choose_and_unreachable_ones_do_not() {
     assert_eq!(names, ["eth0", "other0"]);
 
     let alone = Netns::new("alone");
-    let error = alone.run(|| interfaces::choose(&[])).unwrap_err().to_string();
+    let plan = alone.run(|| interfaces::plan(&Request::default())).unwrap();
+    let error = plan.check().unwrap_err().to_string();
     assert!(error.contains("-i"), "{error}");
 }

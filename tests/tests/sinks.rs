@@ -314,6 +314,7 @@ fn marked(own: &OwnTraffic, local: SocketAddr, remote: SocketAddr) -> [bool; 2] 
         },
         counters: FlowCounters::default(),
         own: false,
+        locality: Default::default(),
     };
     let flows = vec![flow(local, remote), flow(remote, local)];
     let mut snapshot = Snapshot { flows, ..Snapshot::default() };

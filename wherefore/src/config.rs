@@ -48,8 +48,6 @@ pub enum Source {
         backend_why: String,
         /// How.
         settings: backend::LiveSettings,
-        /// Why these interfaces: "default route", "named", "no default route: every interface that is up".
-        chosen_by: String,
     },
     /// Capture files.
     Files(backend::FileSettings),

@@ -336,7 +336,7 @@ mod tests {
             src[10..].copy_from_slice(&[0xff, 0xff, 192, 0, 2, last]);
             let key = FlowKey { src, dst: src, ifindex: 7, family: 4, direction, ..FlowKey::default() };
             let counters = FlowCounters { packets, wire_bytes: packets * 100, ..FlowCounters::default() };
-            Flow { key, counters, own: false }
+            Flow::new(key, counters)
         };
         let mut snapshot = Snapshot {
             flows: vec![flow(1, 0, 1), flow(2, 0, 2), flow(3, 0, 4), flow(4, 1, 8)],

@@ -14,6 +14,7 @@ pub mod enrich;
 pub mod filter;
 pub mod finding;
 pub mod judge;
+pub mod locality;
 pub mod pipeline;
 pub mod render;
 pub mod selftest;

@@ -13,6 +13,7 @@ use crate::{
     backend::{self, Backend},
     config::{Config, Source},
     detect::anomalyzer::{Anomalyzer, SettingsError},
+    enrich,
     filter::CompiledFilter,
     judge::Judge,
     render::Totals,
@@ -155,6 +156,7 @@ pub async fn run(
                         }
                         own.mark(&mut snapshot);
                     }
+                    enrich::locality::mark(&mut snapshot);
                     let alerts = stages.step(&mut snapshot);
                     for alert in &alerts {
                         sinks.tell(alert);

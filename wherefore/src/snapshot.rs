@@ -2,14 +2,18 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
     time::Duration,
 };
 
 use wherefore_common::{Amount, Direction, FlowCounters, FlowKey, Reason, UnaccountedKey};
 
-use crate::time::Timestamp;
+use crate::{
+    locality::{HostAddresses, Locality},
+    time::Timestamp,
+};
 
 /// One flow of an interval. Times in `counters` are nanoseconds since 1970, whatever the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +24,17 @@ pub struct Flow {
     pub counters: FlowCounters,
     /// Belongs to the agent's own connections, and so never alerts.
     pub own: bool,
+    /// Which end of it is this host.
+    pub locality: Locality,
 }
 
 impl Flow {
+    /// One of which no more is known yet.
+    #[must_use]
+    pub const fn new(key: FlowKey, counters: FlowCounters) -> Self {
+        Self { key, counters, own: false, locality: Locality::Unknown }
+    }
+
     /// Source address.
     #[must_use]
     pub fn src(&self) -> IpAddr {
@@ -82,8 +94,14 @@ pub struct Snapshot {
     pub skipped: u64,
     /// False where the interval was cut short: the first of a live host, the last of a capture.
     pub complete: bool,
-    /// Names of the interfaces seen in the keys.
+    /// Names of the interfaces watched in this interval, also of those that vanished meanwhile; of a capture, of
+    /// those seen in the keys.
     pub interfaces: BTreeMap<u32, String>,
+    /// Those of them whose packets another one counts as well (a VLAN and its carrier): not part of the host's
+    /// totals.
+    pub stacked: BTreeSet<u32>,
+    /// The host's addresses during the interval; `None` where they are not known (a capture).
+    pub host_addresses: Option<Arc<HostAddresses>>,
     /// The flows, in no particular order; each key once.
     pub flows: Vec<Flow>,
     /// Packets without a flow, by interface, direction, reason and (for a full table) protocol.
@@ -114,14 +132,30 @@ impl Snapshot {
         }
     }
 
-    /// Everything counted, in flows or not.
+    /// Whether what an interface carries is part of the host's totals.
+    #[must_use]
+    pub fn counts_for_host(&self, ifindex: u32) -> bool {
+        !self.stacked.contains(&ifindex)
+    }
+
+    /// Everything counted, in flows or not; a packet as often as it crossed a watched interface.
     #[must_use]
     pub fn total(&self) -> Amount {
+        self.total_of(|_| true)
+    }
+
+    /// What the host carried: [`Self::total`] without the interfaces that are stacked on another one.
+    #[must_use]
+    pub fn host_total(&self) -> Amount {
+        self.total_of(|ifindex| self.counts_for_host(ifindex))
+    }
+
+    fn total_of(&self, wanted: impl Fn(u32) -> bool) -> Amount {
         let mut total = Amount::default();
-        for flow in &self.flows {
+        for flow in self.flows.iter().filter(|flow| wanted(flow.key.ifindex)) {
             total.add(&Amount { packets: flow.counters.packets, wire_bytes: flow.counters.wire_bytes });
         }
-        for amount in self.unaccounted.values() {
+        for (_, amount) in self.unaccounted.iter().filter(|(key, _)| wanted(key.ifindex)) {
             total.add(amount);
         }
         total

@@ -178,7 +178,7 @@ impl Counter {
             Ok(at) if at < *limit => {
                 let slot = Slot { at, hash: half(hash) };
                 index.insert_unique(hash, slot, |slot| self::hash(seed, &flows[slot.at as usize].key));
-                flows.push(Flow { key, counters, own: false });
+                flows.push(Flow::new(key, counters));
             }
             _ => {
                 lost.add(&key);

@@ -1,11 +1,6 @@
 //! Which live backend: the one asked for, or eBPF with libpcap behind it.
 
-use super::{
-    Backend, Choice, Error, LiveSettings,
-    ebpf::{self, Start, Target},
-    interfaces::{self, Interface, LinkKind},
-    pcap_live,
-};
+use super::{Backend, Choice, Error, LiveSettings, ebpf, pcap_live};
 
 /// Starts counting on a live host; `why` says why this choice was made.
 ///
@@ -34,27 +29,7 @@ pub fn start(choice: Choice, why: &str, settings: &LiveSettings) -> Result<Box<d
 }
 
 fn ebpf(settings: &LiveSettings) -> Result<Box<dyn Backend>, Error> {
-    let chosen = interfaces::choose(&settings.interfaces)?;
-    let targets: Vec<Target> = chosen.interfaces.iter().map(target).collect::<Result<_, _>>()?;
-    Ok(Box::new(ebpf::start(settings, &targets)?))
-}
-
-/// Which of the kernel programs an interface needs.
-fn target(interface: &Interface) -> Result<Target, Error> {
-    let start = match interface.link {
-        LinkKind::Ethernet | LinkKind::Loopback => Start::Ethernet,
-        LinkKind::Ip => Start::Ip,
-        LinkKind::Other(kind) => {
-            return Err(Error::System {
-                action: format!("cannot count {} in the kernel", interface.name),
-                reason: format!(
-                    "its frames are of a type the kernel programs do not know (ARPHRD {kind}); \
-                                 libpcap may: --backend pcap"
-                ),
-            });
-        }
-    };
-    Ok(Target { name: interface.name.clone(), index: interface.index, start })
+    Ok(Box::new(ebpf::start(settings)?))
 }
 
 fn pcap(settings: &LiveSettings, why: String) -> Result<Box<dyn Backend>, Error> {

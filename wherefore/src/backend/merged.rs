@@ -57,6 +57,7 @@ mod tests {
             key: FlowKey { ifindex, direction, ..FlowKey::default() },
             counters: FlowCounters { packets: 9, estimated, ..FlowCounters::default() },
             own: false,
+            locality: Default::default(),
         };
         Snapshot {
             interfaces: [(1, "eth0".to_owned()), (2, "eth1".to_owned())].into(),

@@ -52,8 +52,10 @@ pub trait Backend: Send {
 pub struct Description {
     /// `ebpf`, `pcap` or `file`.
     pub backend: &'static str,
-    /// Interfaces with the hook in use on each, or files.
+    /// Interfaces with the hook in use on each when it began, or files.
     pub watched: Vec<Watched>,
+    /// Why these interfaces: "default route", "named", "no default route: every interface that is up".
+    pub chosen: String,
     /// Why this backend and hook ("TCX: kernel 6.6 or newer"; "eBPF unavailable: …").
     pub why: String,
 }
@@ -70,6 +72,9 @@ pub struct Watched {
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "watching ")?;
+        if self.watched.is_empty() {
+            write!(f, "no interface")?;
+        }
         for (i, watched) in self.watched.iter().enumerate() {
             if i > 0 {
                 write!(f, ", ")?;
@@ -109,8 +114,8 @@ pub enum Hook {
 /// Settings of the live backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveSettings {
-    /// Interfaces by name; never empty.
-    pub interfaces: Vec<String>,
+    /// Which interfaces, as long as it runs.
+    pub interfaces: interfaces::Request,
     /// Kernel hook.
     pub hook: Hook,
     /// Attach native XDP also where it changes offloads or queues.
@@ -198,14 +203,6 @@ pub enum Error {
         /// What came back, and what to do.
         reason: String,
     },
-}
-
-/// The error of a live backend whose interfaces are all gone: to count nothing without a word is worse.
-fn all_gone() -> Error {
-    Error::System {
-        action: "counting".into(),
-        reason: "every watched interface is gone; start again when they are back".into(),
-    }
 }
 
 /// A path for a message. A wildcard takes what others named, and a name may hold a terminal's control sequences.

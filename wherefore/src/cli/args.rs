@@ -11,7 +11,10 @@ use clap::{
 use super::values;
 pub use super::watch_args::{AlertArgs, Bound, DetectionArgs, FilterArgs, Secret, SeriesArgs, WatchArgs};
 use crate::{
-    backend::{Choice, Hook},
+    backend::{
+        Choice, Hook,
+        interfaces::{Pattern, Request},
+    },
     config::default,
     render::{Format, KeyKind},
 };
@@ -44,7 +47,7 @@ pub enum Command {
     /// Count the flows of capture files, or of this host for a while
     Flows(FlowsArgs),
     /// List the interfaces, and which would be watched
-    Interfaces(ListArgs),
+    Interfaces(InterfacesArgs),
     /// Check what this host offers, and how to mend what is missing
     Doctor(ListArgs),
     /// Send known traffic in a network namespace of its own, and check that every backend and hook counts it right
@@ -59,7 +62,8 @@ impl Command {
             Self::Run(args) => &args.common,
             Self::Replay(args) => &args.common,
             Self::Flows(args) => &args.common,
-            Self::Interfaces(args) | Self::Doctor(args) | Self::Selftest(args) => &args.common,
+            Self::Interfaces(args) => &args.list.common,
+            Self::Doctor(args) | Self::Selftest(args) => &args.common,
         }
     }
 }
@@ -138,8 +142,10 @@ pub struct FlowsArgs {
 }
 
 /// Arguments that mean nothing for a file.
-const LIVE_ONLY: [&str; 9] = [
+const LIVE_ONLY: [&str; 11] = [
     "interfaces",
+    "exclude_interfaces",
+    "stacked",
     "backend",
     "hook",
     "force_xdp",
@@ -150,7 +156,18 @@ const LIVE_ONLY: [&str; 9] = [
     "duration",
 ];
 
-/// `wherefore interfaces`, `wherefore doctor` and `wherefore selftest`.
+/// `wherefore interfaces`.
+#[derive(Clone, Debug, Args)]
+pub struct InterfacesArgs {
+    /// Those to watch.
+    #[command(flatten)]
+    pub request: RequestArgs,
+    /// Form of the output, verbosity and colour.
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+/// `wherefore doctor` and `wherefore selftest`.
 #[derive(Clone, Debug, Args)]
 pub struct ListArgs {
     /// Form of the output
@@ -161,13 +178,38 @@ pub struct ListArgs {
     pub common: CommonArgs,
 }
 
+/// Which interfaces are watched.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Capture")]
+pub struct RequestArgs {
+    /// Interface to watch, or a glob ('veth*'); repeat or separate by commas [default: those with a default route]
+    #[arg(short = 'i', long = "interface", value_name = "NAME", value_delimiter = ',')]
+    pub interfaces: Vec<Pattern>,
+    /// Interface never to watch, or a glob; likewise
+    #[arg(long = "exclude-interface", value_name = "NAME", value_delimiter = ',')]
+    pub exclude_interfaces: Vec<Pattern>,
+    /// Watch also those whose packets another watched interface counts (ports, VLANs, tunnels)
+    #[arg(long)]
+    pub stacked: bool,
+}
+
+impl From<&RequestArgs> for Request {
+    fn from(args: &RequestArgs) -> Self {
+        Self {
+            include: args.interfaces.clone(),
+            exclude: args.exclude_interfaces.clone(),
+            stacked: args.stacked,
+        }
+    }
+}
+
 /// Where packets come from on a live host.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Capture")]
 pub struct CaptureArgs {
-    /// Interface to watch; repeat or separate by commas [default: those with a default route]
-    #[arg(short = 'i', long = "interface", value_name = "NAME", value_delimiter = ',')]
-    pub interfaces: Vec<String>,
+    /// Which interfaces.
+    #[command(flatten)]
+    pub request: RequestArgs,
     /// Who counts: the kernel (ebpf), libpcap (pcap), or ebpf where it works (auto)
     #[arg(long, value_enum, default_value_t)]
     pub backend: Choice,

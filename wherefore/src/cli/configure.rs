@@ -17,15 +17,6 @@ use crate::{
     units::format_duration,
 };
 
-/// The interfaces that will be watched.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chosen {
-    /// Names; not empty.
-    pub interfaces: Vec<String>,
-    /// Why these.
-    pub why: String,
-}
-
 /// How [`Config::run`] gets at the file of `--slack-url-file`; `&|p| std::fs::read_to_string(p)` outside tests.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
@@ -35,9 +26,9 @@ impl Config {
     ///
     /// # Errors
     /// A value out of range, values that contradict each other, an unusable `--slack-url-file`.
-    pub fn run(args: &RunArgs, chosen: Chosen, original: bool, read: ReadFile) -> Result<Self, ConfigError> {
+    pub fn run(args: &RunArgs, original: bool, read: ReadFile) -> Result<Self, ConfigError> {
         let mut notes = Vec::new();
-        let source = live(&args.capture, &args.counting, chosen, &mut notes)?;
+        let source = live(&args.capture, &args.counting, &mut notes)?;
         watch(&args.watch, source, original, read, notes)
     }
 
@@ -57,14 +48,14 @@ impl Config {
 }
 
 impl FlowsConfig {
-    /// The settings of `wherefore flows`; `chosen` is looked at only where no files are given.
+    /// The settings of `wherefore flows`.
     ///
     /// # Errors
     /// A value out of range, or values that contradict each other.
-    pub fn flows(args: &FlowsArgs, chosen: Chosen) -> Result<Self, ConfigError> {
+    pub fn flows(args: &FlowsArgs) -> Result<Self, ConfigError> {
         let mut notes = Vec::new();
         let source = if args.files.is_empty() {
-            live(&args.capture, &args.counting, chosen, &mut notes)?
+            live(&args.capture, &args.counting, &mut notes)?
         } else {
             Source::Files(FileSettings {
                 files: args.files.clone(),
@@ -133,12 +124,7 @@ fn expression(args: &CountingArgs) -> Option<String> {
     args.expression.clone().filter(|text| !text.trim().is_empty())
 }
 
-fn live(
-    args: &CaptureArgs,
-    counting: &CountingArgs,
-    chosen: Chosen,
-    notes: &mut Vec<String>,
-) -> Result<Source, ConfigError> {
+fn live(args: &CaptureArgs, counting: &CountingArgs, notes: &mut Vec<String>) -> Result<Source, ConfigError> {
     let expression = expression(counting);
     let (backend, backend_why) = backend(args)?;
     if backend == Choice::Ebpf && args.promiscuous {
@@ -151,7 +137,7 @@ fn live(
         notes.push("--force-xdp has no effect without --hook xdp".into());
     }
     let settings = LiveSettings {
-        interfaces: chosen.interfaces,
+        interfaces: (&args.request).into(),
         hook: args.hook.unwrap_or_default(),
         force_xdp: args.force_xdp,
         table_size: table_size(counting.table_size)?.unwrap_or(default::TABLE_SIZE),
@@ -161,7 +147,7 @@ fn live(
         promiscuous: args.promiscuous,
         expression,
     };
-    Ok(Source::Live { backend, backend_why, settings, chosen_by: chosen.why })
+    Ok(Source::Live { backend, backend_why, settings })
 }
 
 /// Which backend can do what was asked for, and why that one.

@@ -7,10 +7,11 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::{Chosen, Failure, args::FlowsArgs, choose, print, run::start, say, width};
+use super::{Failure, args::FlowsArgs, check, print, run::start, say, width};
 use crate::{
     backend::{Backend, Error},
     config::{FlowsConfig, Source, exit},
+    enrich,
     filter::CompiledFilter,
     render::{self, Report, Summary, flows::Options},
 };
@@ -24,8 +25,10 @@ const POLL_EVERY: Duration = Duration::from_secs(5);
 /// # Errors
 /// What kept it from starting, or from printing.
 pub fn run(args: &FlowsArgs, warnings: &[String]) -> Result<u8, Failure> {
-    let chosen = if args.files.is_empty() { choose(&args.capture.interfaces)? } else { Chosen::default() };
-    let config = FlowsConfig::flows(args, chosen)?;
+    if args.files.is_empty() {
+        check(&args.capture.request)?;
+    }
+    let config = FlowsConfig::flows(args)?;
     let level = args.common.level().tracing();
     // Fails only when a logger is set already.
     let _ = tracing_subscriber::fmt()
@@ -127,6 +130,7 @@ pub fn collect(
         let last = live && !wait();
         match if last { backend.stop() } else { backend.poll() } {
             Ok(Some(mut snapshot)) => {
+                enrich::locality::mark(&mut snapshot);
                 filter.apply(&mut snapshot);
                 summary.add(&snapshot);
             }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::{
     backend::{
         self,
-        interfaces::{self, Chosen, Interface, LinkKind},
+        interfaces::{self, LinkKind, Plan, Request},
         probe::{self, Attached, Device},
     },
     render::{
@@ -40,8 +40,10 @@ pub struct Row {
     pub native_xdp: Option<bool>,
     /// Programs attached by anybody.
     pub attached: Vec<Program>,
-    /// Watched when no interface is named.
+    /// Watched by what was asked for.
     pub watched: bool,
+    /// Another watched interface counts its packets as well: not part of the host's totals.
+    pub stacked: bool,
     /// Why it is or is not.
     pub why: String,
 }
@@ -70,32 +72,26 @@ impl From<&Attached> for Program {
     }
 }
 
-/// Lists the interfaces of this network namespace.
+/// Lists the interfaces of this network namespace, and which of them `request` would watch.
 ///
 /// # Errors
 /// When the kernel does not list them.
-pub fn run(format: Format, width: Option<usize>) -> Result<Output, backend::Error> {
-    let all = interfaces::list()?;
-    // Without what netlink adds, the list is poorer, not wrong.
+pub fn run(request: &Request, format: Format, width: Option<usize>) -> Result<Output, backend::Error> {
+    let plan = interfaces::plan(request)?;
+    // Without what is attached to each, the list is poorer, not wrong.
     let devices = probe::devices().unwrap_or_default();
-    let chosen = interfaces::choose(&[]);
-    Ok(render(&rows(&all, &devices, chosen.as_ref().ok()), format, width))
+    let heading = if *request == Request::default() { "Watched without -i" } else { "Watched" };
+    Ok(render(&rows(&plan, &devices), heading, format, width))
 }
 
 /// Puts together what is known of each interface. Pure.
 #[must_use]
-pub fn rows(all: &[Interface], devices: &[Device], chosen: Option<&Chosen>) -> Vec<Row> {
-    let watched = |index| chosen.is_some_and(|chosen| chosen.interfaces.iter().any(|i| i.index == index));
-    all.iter()
-        .map(|interface| {
+pub fn rows(plan: &Plan, devices: &[Device]) -> Vec<Row> {
+    plan.verdicts
+        .iter()
+        .map(|verdict| {
+            let interface = &verdict.interface;
             let device = devices.iter().find(|device| device.index == interface.index);
-            let watched = watched(interface.index);
-            let why = match chosen {
-                Some(chosen) if watched => chosen.why.clone(),
-                _ if interface.loopback => "the loopback device is watched only when named".to_owned(),
-                _ if !interface.up => "down".to_owned(),
-                _ => "no default route".to_owned(),
-            };
             Row {
                 name: interface.name.clone(),
                 index: interface.index,
@@ -110,7 +106,7 @@ pub fn rows(all: &[Interface], devices: &[Device], chosen: Option<&Chosen>) -> V
                     LinkKind::Loopback => "loopback".to_owned(),
                     LinkKind::Other(number) => number.to_string(),
                 },
-                kind: device.and_then(|device| device.kind.clone()),
+                kind: interface.kind.clone(),
                 addresses: interface
                     .addresses
                     .iter()
@@ -123,16 +119,18 @@ pub fn rows(all: &[Interface], devices: &[Device], chosen: Option<&Chosen>) -> V
                 attached: device
                     .map(|device| device.attached.iter().map(Program::from).collect())
                     .unwrap_or_default(),
-                watched,
-                why,
+                watched: verdict.watched,
+                stacked: verdict.stacked,
+                why: verdict.reason.clone(),
             }
         })
         .collect()
 }
 
 /// Prints the rows: JSON is `{"interfaces": […]}`; in CSV addresses and programs are joined by spaces and `; `.
+/// `heading`: what stands before those that are watched, beneath a table.
 #[must_use]
-pub fn render(rows: &[Row], format: Format, width: Option<usize>) -> Output {
+pub fn render(rows: &[Row], heading: &str, format: Format, width: Option<usize>) -> Output {
     #[derive(Serialize)]
     struct Whole<'a> {
         interfaces: &'a [Row],
@@ -141,7 +139,7 @@ pub fn render(rows: &[Row], format: Format, width: Option<usize>) -> Output {
         Format::Json => json_line(&Whole { interfaces: rows }),
         Format::Jsonl => rows.iter().map(json_line).collect(),
         Format::Csv => csv(rows),
-        Format::Table => table(rows, width),
+        Format::Table => table(rows, heading, width),
     };
     Output { out, err: String::new() }
 }
@@ -178,6 +176,7 @@ fn csv(rows: &[Row]) -> String {
         "native_xdp",
         "attached",
         "watched",
+        "stacked",
         "why",
     ]);
     for row in rows {
@@ -194,13 +193,14 @@ fn csv(rows: &[Row]) -> String {
             row.native_xdp.map(|native| native.to_string()).unwrap_or_default(),
             row.attached.iter().map(program).collect::<Vec<_>>().join("; "),
             row.watched.to_string(),
+            row.stacked.to_string(),
             row.why.clone(),
         ]));
     }
     out
 }
 
-fn table(rows: &[Row], width: Option<usize>) -> String {
+fn table(rows: &[Row], heading: &str, width: Option<usize>) -> String {
     let whole = draw(rows, true, None);
     // A list beneath where long IPv6 addresses do not fit beside the rest.
     let beside = width.is_none_or(|width| whole.lines().all(|line| columns(line) <= width));
@@ -217,9 +217,15 @@ fn table(rows: &[Row], width: Option<usize>) -> String {
     match watched.first() {
         Some(first) => {
             let names: Vec<_> = watched.iter().map(|row| clean(&row.name)).collect();
-            out.push_str(&format!("Watched without -i: {} ({})\n", names.join(", "), first.why));
+            out.push_str(&format!("{heading}: {} ({})\n", names.join(", "), first.why));
         }
-        None => out.push_str("Watched without -i: nothing; name an interface with -i\n"),
+        None => out.push_str(&format!("{heading}: nothing; name an interface with -i\n")),
+    }
+    for row in rows.iter().filter(|row| row.watched && row.stacked) {
+        out.push_str(&format!("Not part of the host's totals: {} ({})\n", clean(&row.name), row.why));
+    }
+    for row in rows.iter().filter(|row| !row.watched) {
+        out.push_str(&format!("Not watched: {} ({})\n", clean(&row.name), row.why));
     }
     for row in rows {
         for attached in &row.attached {
@@ -256,7 +262,10 @@ fn draw(rows: &[Row], addresses: bool, width: Option<usize>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::probe::Place;
+    use crate::backend::{
+        interfaces::{Interface, Memory, choose},
+        probe::Place,
+    };
 
     fn interface(index: u32, name: &str, up: bool, default_route: bool) -> Interface {
         Interface {
@@ -268,6 +277,7 @@ mod tests {
             addresses: vec![([192, 0, 2, index as u8].into(), 24)],
             mtu: Some(1500),
             default_route,
+            ..Interface::default()
         }
     }
 
@@ -294,13 +304,12 @@ mod tests {
             attached: vec![attached],
             ..Device::default()
         }];
-        let chosen = Chosen { interfaces: vec![all[1].clone()], why: "default route".to_owned() };
-        rows(&all, &devices, Some(&chosen))
+        rows(&choose(&all, &Request::default(), &Memory::default()), &devices)
     }
 
     #[test]
     fn json_has_what_is_known_and_null_for_the_rest() {
-        let out = render(&example(), Format::Jsonl, None).out;
+        let out = render(&example(), "Watched without -i", Format::Jsonl, None).out;
         let lines: Vec<&str> = out.lines().collect();
         assert_eq!(
             lines[1],
@@ -308,26 +317,28 @@ mod tests {
                 r#"{"name":"eth0","index":2,"state":"up","link":"ethernet","kind":null,"#,
                 r#""addresses":["192.0.2.2/24"],"mtu":1500,"default_route":true,"hook":"tcx","native_xdp":true,"#,
                 r#""attached":[{"place":"clsact ingress","id":7,"name":"other","priority":1}],"#,
-                r#""watched":true,"why":"default route"}"#
+                r#""watched":true,"stacked":false,"why":"default route"}"#
             )
         );
         assert!(lines[0].contains(r#""hook":null,"native_xdp":null"#), "{out}");
         assert!(
-            lines[2].contains(r#""state":"down""#) && lines[2].contains(r#""watched":false,"why":"down""#),
+            lines[2].contains(r#""state":"down""#)
+                && lines[2].contains(r#""watched":false,"stacked":false,"why":"down""#),
             "{out}"
         );
-        let whole = render(&example(), Format::Json, None).out;
+        let whole = render(&example(), "Watched without -i", Format::Json, None).out;
         assert_eq!(whole, format!("{{\"interfaces\":[{}]}}\n", lines.join(",")));
     }
 
     #[test]
     fn csv_and_table_hold_every_interface() {
-        let csv = render(&example(), Format::Csv, None).out;
+        let csv = render(&example(), "Watched without -i", Format::Csv, None).out;
         assert_eq!(csv.lines().count(), 4);
         assert!(csv.contains("\n\"x,y\",3,down,"), "{csv}");
-        let table = render(&example(), Format::Table, Some(80)).out;
+        let table = render(&example(), "Watched without -i", Format::Table, Some(80)).out;
         assert!(table.contains("Watched without -i: eth0 (default route)"), "{table}");
         assert!(table.lines().all(|line| columns(line) <= 80), "{table}");
+        assert!(table.contains("Not watched: x,y (down)"), "{table}");
         assert!(table.contains("Attached to eth0: clsact ingress pref 1 other (program 7)"), "{table}");
     }
 }

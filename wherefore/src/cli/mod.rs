@@ -30,7 +30,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use self::{args::Command, configure::Chosen, failure::Failure};
+use self::{args::Command, failure::Failure};
 use crate::{
     backend,
     config::{Config, exit},
@@ -82,14 +82,14 @@ pub fn execute(parsed: &Parsed) -> u8 {
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
     let original = parsed.original_detection;
     let result = match &parsed.command {
-        Command::Run(args) => choose(&args.capture.interfaces)
-            .and_then(|chosen| Ok(Config::run(args, chosen, original, &read)?))
+        Command::Run(args) => check(&args.capture.request)
+            .and_then(|()| Ok(Config::run(args, original, &read)?))
             .and_then(|config| run::run(&config, parsed, args.watch.format)),
         Command::Replay(args) => Config::replay(args, original, &read)
             .map_err(Failure::from)
             .and_then(|config| run::run(&config, parsed, args.watch.format)),
         Command::Flows(args) => flows::run(args, &parsed.warnings),
-        Command::Interfaces(args) => interfaces::run(args.format, width())
+        Command::Interfaces(args) => interfaces::run(&(&args.request).into(), args.list.format, width())
             .map_err(Failure::from)
             .and_then(|output| print(&output).map(|()| exit::OK)),
         Command::Doctor(args) => {
@@ -107,11 +107,9 @@ pub fn execute(parsed: &Parsed) -> u8 {
     })
 }
 
-/// The interfaces to watch: those named, else what the host's routes say.
-fn choose(named: &[String]) -> Result<Chosen, Failure> {
-    let chosen = backend::interfaces::choose(named)?;
-    let interfaces = chosen.interfaces.into_iter().map(|interface| interface.name).collect();
-    Ok(Chosen { interfaces, why: chosen.why })
+/// Whether there is what is asked for, before anything is opened: a mistyped name makes no log file.
+fn check(request: &args::RequestArgs) -> Result<(), Failure> {
+    Ok(backend::interfaces::plan(&request.into())?.check()?)
 }
 
 /// Prints a command's data.

@@ -88,11 +88,11 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
         };
         let description = backend.description().clone();
         match &config.source {
-            Source::Live { chosen_by, .. } => {
+            Source::Live { .. } => {
                 tracing::info!("{description}");
                 let intervals = if follow == Follow::Lines { "figures every" } else { "intervals of" };
                 let length = format_duration(config.interval);
-                tracing::info!("interfaces: {chosen_by}; {intervals} {length}");
+                tracing::info!("interfaces: {}; {intervals} {length}", description.chosen);
             }
             Source::Files(_) => {
                 let files: Vec<_> =
@@ -152,7 +152,7 @@ async fn opened(
 /// As the backend's own start.
 pub fn start(source: &Source) -> Result<Box<dyn Backend>, backend::Error> {
     match source {
-        Source::Live { backend, backend_why, settings, .. } => {
+        Source::Live { backend, backend_why, settings } => {
             backend::live::start(*backend, backend_why, settings)
         }
         Source::Files(settings) => Ok(Box::new(backend::pcap_file::open(settings)?)),

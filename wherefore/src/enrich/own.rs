@@ -189,7 +189,7 @@ mod tests {
             family: if src.is_ipv4() { 4 } else { 6 },
             ..FlowKey::default()
         };
-        Flow { key, counters: FlowCounters::default(), own: false }
+        Flow::new(key, FlowCounters::default())
     }
 
     fn marks(own: &OwnTraffic, flows: Vec<Flow>) -> Vec<bool> {

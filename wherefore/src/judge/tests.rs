@@ -43,6 +43,7 @@ fn interval(number: u64, bytes: &[u64]) -> Snapshot {
             ..FlowCounters::default()
         },
         own: false,
+        locality: Default::default(),
     };
     Snapshot {
         start,

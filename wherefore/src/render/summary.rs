@@ -231,7 +231,7 @@ pub(crate) mod tests {
                     last_ns: time + 5,
                     ..FlowCounters::default()
                 };
-                Flow { key, counters, own: false }
+                Flow::new(key, counters)
             });
         let lost = (1u32..3, 0u8..3, 0u8..12, 0u64..50);
         let snapshot =

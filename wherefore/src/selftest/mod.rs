@@ -22,7 +22,10 @@ pub use self::{
     traffic::Count,
 };
 use crate::{
-    backend::{Backend, Choice, Error, Hook, LiveSettings, ebpf::features::KernelFeature, live, probe},
+    backend::{
+        Backend, Choice, Error, Hook, LiveSettings, ebpf::features::KernelFeature, interfaces::Request, live,
+        probe,
+    },
     config::default,
 };
 
@@ -162,7 +165,7 @@ fn plant_fault(pair: &Pair, parcels: &[Parcel]) -> Result<(), Error> {
 
 fn settings(hook: Hook) -> LiveSettings {
     LiveSettings {
-        interfaces: vec![pair::NEAR.into(), pair::FAR.into()],
+        interfaces: Request::named([pair::NEAR, pair::FAR]),
         hook,
         // Of devices that nobody else has.
         force_xdp: true,

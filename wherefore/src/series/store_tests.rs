@@ -24,6 +24,7 @@ fn flow(host: u32, sport: u16, ip_bytes: u64) -> Flow {
         },
         counters: FlowCounters { packets: 1, wire_bytes: ip_bytes + 40, ip_bytes, ..FlowCounters::default() },
         own: false,
+        locality: Default::default(),
     }
 }
 

@@ -242,7 +242,7 @@ mod tests {
     fn sockets_of_a_look_up_are_ours() {
         let own = OwnTraffic::new();
         let known = |key: FlowKey| {
-            let flow = Flow { key, counters: FlowCounters::default(), own: false };
+            let flow = Flow::new(key, FlowCounters::default());
             let mut snapshot = Snapshot { flows: vec![flow], ..Snapshot::default() };
             own.mark(&mut snapshot);
             snapshot.flows[0].own

@@ -22,7 +22,7 @@ use super::{
 use crate::backend::probe::{self, Attached as Found, Owner, Way, os_error};
 
 /// What a frame of an interface begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Start {
     /// An Ethernet header; also the loopback device.
     Ethernet,
@@ -78,7 +78,8 @@ pub fn names(targets: &[Target], hook: Hook) -> BTreeSet<&'static str> {
     names
 }
 
-/// Loads the programs that `hook` needs on `targets`, and no other: the verifier takes its time over each.
+/// Loads the programs that `hook` needs on `targets`, and no other: the verifier takes its time over each. Those that
+/// are loaded stay so.
 ///
 /// # Errors
 /// [`Error::Permission`], or [`Error::System`] with the end of the verifier's protocol.
@@ -163,18 +164,16 @@ pub fn attach(
 }
 
 /// Where the TC programs stand that [`attach`] attached.
-pub fn posts(ebpf: &Ebpf, targets: &[Target], hook: Hook) -> Vec<Post> {
+pub fn posts(ebpf: &Ebpf, target: &Target, hook: Hook) -> Vec<Post> {
     let mut posts = Vec::new();
-    for target in targets {
-        for way in tc_ways(hook) {
-            let info = match ebpf.program(program_name(*way, target.start)) {
-                Some(Program::SchedClassifier(program)) => program.info(),
-                _ => continue,
-            };
-            // What cannot be asked for its number is not watched over.
-            if let Ok(info) = info {
-                posts.push(Post { target: target.clone(), way: *way, program: info.id() });
-            }
+    for way in tc_ways(hook) {
+        let info = match ebpf.program(program_name(*way, target.start)) {
+            Some(Program::SchedClassifier(program)) => program.info(),
+            _ => continue,
+        };
+        // What cannot be asked for its number is not watched over.
+        if let Ok(info) = info {
+            posts.push(Post { target: target.clone(), way: *way, program: info.id() });
         }
     }
     posts

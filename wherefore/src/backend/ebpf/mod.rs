@@ -12,11 +12,14 @@ pub mod load;
 mod mapped;
 mod order;
 pub mod permission;
-mod presence;
 mod swap;
 pub mod xdp_safety;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
@@ -27,14 +30,14 @@ pub use permission::missing_capabilities;
 use self::{
     attach::Attached,
     features::KernelFeature,
-    filter::{Expression, Filter},
+    filter::{Arrays, Expression, Filter},
     load::{Features, Loaded, Tables},
     order::Order,
-    presence::Presence,
     swap::Counting,
 };
 use super::{
     Backend, Description, Error, Hook, LiveSettings, Watched,
+    interfaces::{self, Attach, Follower, Interface, LinkKind},
     merged::Merged,
     probe::{self, Owner},
 };
@@ -43,26 +46,26 @@ use crate::{filter::CidrFilter, snapshot::Snapshot};
 /// The kernel programs at work. Dropping it detaches them and gives their tables back.
 pub struct EbpfBackend {
     description: Description,
-    // Detached before the programs and tables below go.
-    attached: Vec<Attached>,
-    _filter: Option<Filter>,
+    // Detaches before the tables below go.
+    follower: Follower,
     counting: Counting,
-    order: Order,
-    presence: Presence,
     merged: Merged,
+    ebpf: Arc<Mutex<Ebpf>>,
     log: Option<EbpfLogger<KernelLog>>,
-    ebpf: Ebpf,
-    _owner: Owner,
 }
 
-/// Loads the programs and attaches them to each of `targets`, the interfaces that `settings` names.
+/// Loads the programs, attaches them to the interfaces that `settings` ask for, and follows these.
 ///
 /// # Errors
 /// [`Error::Expression`], [`Error::ExpressionForLibpcap`]; [`Error::Permission`] with the capabilities that are
-/// missing and how to give them; else [`Error::System`]. Nothing stays attached after an error.
-pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend, Error> {
-    let expression = settings.expression.as_deref();
-    let expression = expression.map(|text| Expression::compile(text, targets)).transpose()?;
+/// missing and how to give them; [`Error::NoInterface`]; else [`Error::System`]. Nothing stays attached after an error.
+pub fn start(settings: &LiveSettings) -> Result<EbpfBackend, Error> {
+    if let Some(text) = &settings.expression {
+        // What is wrong with it is told first.
+        for verdict in interfaces::plan(&settings.interfaces)?.watched() {
+            Expression::compile(text, &[target(&verdict.interface)?])?;
+        }
+    }
     let missing = missing_capabilities();
     if !missing.is_empty() {
         return Err(permission::denied("count in the kernel", &missing));
@@ -72,38 +75,27 @@ pub fn start(settings: &LiveSettings, targets: &[Target]) -> Result<EbpfBackend,
     let log = if settings.kernel_log { Some(kernel_log(&mut ebpf)?) } else { None };
     let owner =
         Owner::new().map_err(|error| permission::explain("mark kernel filters as our own", &error))?;
-    let mut counting = Counting::new(tables, names(targets))?;
-    attach::load(&mut ebpf, targets, settings.hook)?;
-    let load = |expression: Expression| expression.load(&mut ebpf, targets, settings.hook);
-    let mut filter = expression.map(load).transpose()?;
-    // The program at the hook is the expression's, where there is one.
-    let first = filter.as_mut().map_or(&mut ebpf, |filter| &mut filter.programs);
-    let mut attached = Vec::with_capacity(targets.len());
-    for target in targets {
-        attached.push(attach::attach(first, target, settings, &owner)?);
-    }
+    let mut counting = Counting::new(tables)?;
+    let ebpf = Arc::new(Mutex::new(ebpf));
+    let programs = Programs {
+        attached: BTreeMap::new(),
+        ebpf: Arc::clone(&ebpf),
+        settings: settings.clone(),
+        filters: BTreeMap::new(),
+        arrays: None,
+        owner,
+        order: Order::new(),
+    };
+    let (follower, started) = Follower::start(&settings.interfaces, programs)?;
     counting.begin()?;
-    let order = Order::new(attach::posts(first, targets, settings.hook));
-    let presence = Presence::new(targets);
+    let description = Description {
+        backend: "ebpf",
+        why: why(settings.hook, &started.watched),
+        watched: started.watched,
+        chosen: started.why,
+    };
     let merged = Merged::new("XDP", "--hook tc counts them exactly");
-    let watched: Vec<_> = targets
-        .iter()
-        .zip(&attached)
-        .map(|(target, attached)| Watched { name: target.name.clone(), hook: attached.hook.clone() })
-        .collect();
-    let description = Description { backend: "ebpf", why: why(settings.hook, &watched), watched };
-    Ok(EbpfBackend {
-        description,
-        attached,
-        _filter: filter,
-        counting,
-        order,
-        presence,
-        merged,
-        log,
-        ebpf,
-        _owner: owner,
-    })
+    Ok(EbpfBackend { description, follower, counting, merged, ebpf, log })
 }
 
 fn features(settings: &LiveSettings) -> Features {
@@ -118,14 +110,92 @@ fn features(settings: &LiveSettings) -> Features {
     Features { log: settings.kernel_log, estimate, ..Features::default() }
 }
 
-fn names(targets: &[Target]) -> BTreeMap<u32, String> {
-    targets.iter().map(|target| (target.index, target.name.clone())).collect()
+/// The programs, and where they are attached.
+struct Programs {
+    // Detached before the programs go.
+    attached: BTreeMap<u32, Attached>,
+    /// Also the polls', which ask one of the programs for the time.
+    ebpf: Arc<Mutex<Ebpf>>,
+    settings: LiveSettings,
+    /// The expression's programs, by what frames begin with.
+    filters: BTreeMap<Start, Ebpf>,
+    /// By which they and the counting programs find each other.
+    arrays: Option<Arrays>,
+    owner: Owner,
+    order: Order,
+}
+
+impl Attach for Programs {
+    fn attach(&mut self, interface: &Interface) -> Result<String, Error> {
+        let target = target(interface)?;
+        let targets = std::slice::from_ref(&target);
+        let hook = self.settings.hook;
+        let mut ebpf = lock(&self.ebpf);
+        attach::load(&mut ebpf, targets, hook)?;
+        if let Some(text) = &self.settings.expression
+            && !self.filters.contains_key(&target.start)
+        {
+            let expression = Expression::compile(text, targets)?;
+            let arrays = match &mut self.arrays {
+                Some(arrays) => arrays,
+                None => self.arrays.insert(Arrays::new(&mut ebpf)?),
+            };
+            let filter = expression.load_into(arrays, &mut ebpf, targets, hook)?;
+            self.filters.insert(target.start, filter);
+        }
+        // The program at the hook is the expression's, where there is one.
+        let first = self.filters.get_mut(&target.start).unwrap_or(&mut ebpf);
+        let attached = attach::attach(first, &target, &self.settings, &self.owner)?;
+        self.order.add(attach::posts(first, &target, hook));
+        let hook = attached.hook.clone();
+        self.attached.insert(target.index, attached);
+        Ok(hook)
+    }
+
+    fn detach(&mut self, indexes: &[u32]) {
+        for index in indexes {
+            self.attached.remove(index);
+            self.order.remove(*index);
+        }
+    }
+
+    fn renew(&mut self, interface: &Interface) {
+        self.order.rename(interface.index, &interface.name);
+    }
+
+    fn check(&mut self) {
+        self.order.check(Instant::now());
+    }
+}
+
+/// A panic while attaching leaves the programs what they were.
+fn lock(ebpf: &Mutex<Ebpf>) -> MutexGuard<'_, Ebpf> {
+    ebpf.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which of the kernel programs an interface needs.
+fn target(interface: &Interface) -> Result<Target, Error> {
+    let start = match interface.link {
+        LinkKind::Ethernet | LinkKind::Loopback => Start::Ethernet,
+        LinkKind::Ip => Start::Ip,
+        LinkKind::Other(kind) => {
+            return Err(Error::System {
+                action: format!("cannot count {} in the kernel", interface.name),
+                reason: format!(
+                    "its frames are of a type the kernel programs do not know (ARPHRD {kind}); \
+                                 libpcap may: --backend pcap"
+                ),
+            });
+        }
+    };
+    Ok(Target { name: interface.name.clone(), index: interface.index, start })
 }
 
 /// Why this hook, in a few words.
 fn why(hook: Hook, watched: &[Watched]) -> String {
     let release = probe::release();
     match hook {
+        Hook::Tc if watched.is_empty() => "kernel programs".into(),
         Hook::Tc if watched.iter().all(|watched| watched.hook == "tcx") => {
             format!("kernel {release} has TCX")
         }
@@ -145,29 +215,23 @@ impl Backend for EbpfBackend {
         true
     }
 
-    /// # Errors
-    /// [`Error::System`], also when every interface vanished and all that was counted before is handed over.
     fn poll(&mut self) -> Result<Option<Snapshot>, Error> {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        self.order.check(Instant::now());
-        // Looked at before the tables are read: what was counted until an interface went is in them then.
-        let watching = self.presence.check();
-        let snapshot = self.counting.poll(&self.ebpf)?;
+        let mut snapshot = self.counting.poll(&lock(&self.ebpf))?;
+        self.follower.describe(&mut snapshot)?;
         self.merged.check(&snapshot);
-        if !watching && snapshot.flows.is_empty() && snapshot.unaccounted.is_empty() {
-            return Err(super::all_gone());
-        }
         Ok(Some(snapshot))
     }
 
     fn stop(&mut self) -> Result<Option<Snapshot>, Error> {
-        self.attached.clear();
+        let last = self.follower.stop()?;
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        let snapshot = self.counting.poll(&self.ebpf)?;
+        let mut snapshot = self.counting.poll(&lock(&self.ebpf))?;
+        self.follower.describe_last(last, &mut snapshot);
         self.merged.check(&snapshot);
         Ok(Some(snapshot))
     }
@@ -201,8 +265,7 @@ pub mod bench {
 
     pub use super::load::Features;
     use super::{
-        BTreeMap, CidrFilter, Counting, Ebpf, Error, Expression, Filter, Hook, Loaded, Snapshot, Target,
-        attach, load,
+        CidrFilter, Counting, Ebpf, Error, Expression, Filter, Hook, Loaded, Snapshot, Target, attach, load,
     };
 
     /// Programs and tables; nothing is attached.
@@ -227,7 +290,7 @@ pub mod bench {
         /// As [`super::start`].
         pub fn with(table_size: u32, features: &Features) -> Result<Self, Error> {
             let Loaded { ebpf, tables } = load::load(table_size, features)?;
-            Ok(Self { ebpf, counting: Counting::new(tables, BTreeMap::new())? })
+            Ok(Self { ebpf, counting: Counting::new(tables)? })
         }
 
         /// Hands the program of this name to the kernel.

@@ -3,10 +3,7 @@
 //! They attach first at ingress and last at egress, but whoever attaches later may ask for the same, and a
 //! clsact filter can be deleted under us. Nothing is counted wrong for that without a word.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::Target;
 use crate::backend::probe::{self, Attached, Way};
@@ -25,18 +22,41 @@ pub struct Post {
     pub program: u32,
 }
 
-/// What was seen and said last.
+/// Our programs, each looked at now and then.
 pub struct Order {
-    posts: Vec<Post>,
+    posts: Vec<Watch>,
     next: Option<Instant>,
-    seen: BTreeMap<usize, Vec<Option<u32>>>,
-    said: BTreeMap<usize, String>,
+}
+
+/// A post, with what was seen and said of it last.
+struct Watch {
+    post: Post,
+    seen: Option<Vec<Option<u32>>>,
+    said: String,
 }
 
 impl Order {
-    /// Nothing seen yet.
-    pub const fn new(posts: Vec<Post>) -> Self {
-        Self { posts, next: None, seen: BTreeMap::new(), said: BTreeMap::new() }
+    /// Nothing to look at yet.
+    pub const fn new() -> Self {
+        Self { posts: Vec::new(), next: None }
+    }
+
+    /// Looks at these too, for the first time at the next check.
+    pub fn add(&mut self, posts: Vec<Post>) {
+        self.posts.extend(posts.into_iter().map(|post| Watch { post, seen: None, said: String::new() }));
+        self.next = None;
+    }
+
+    /// Looks no longer at an interface.
+    pub fn remove(&mut self, index: u32) {
+        self.posts.retain(|watch| watch.post.target.index != index);
+    }
+
+    /// Calls an interface by another name.
+    pub fn rename(&mut self, index: u32, name: &str) {
+        for watch in self.posts.iter_mut().filter(|watch| watch.post.target.index == index) {
+            name.clone_into(&mut watch.post.target.name);
+        }
     }
 
     /// Looks, if it is time, and says each change once.
@@ -45,10 +65,10 @@ impl Order {
             return;
         }
         self.next = Some(now + PERIOD);
-        for (number, post) in self.posts.iter().enumerate() {
+        for Watch { post, seen, said } in &mut self.posts {
             // An interface that is gone, or no right to ask: nothing to be said about an order.
             let Ok(ids) = probe::chain_ids(post.target.index, post.way) else { continue };
-            if self.seen.get(&number) == Some(&ids) {
+            if seen.as_ref() == Some(&ids) {
                 continue;
             }
             let text = match ids.as_slice() {
@@ -58,8 +78,8 @@ impl Order {
                     Err(_) => continue,
                 },
             };
-            self.seen.insert(number, ids);
-            let before = self.said.insert(number, text.clone()).unwrap_or_default();
+            *seen = Some(ids);
+            let before = std::mem::replace(said, text.clone());
             if !text.is_empty() && text != before {
                 tracing::warn!("{}: {text}", post.target.name);
             } else if text.is_empty() && !before.is_empty() {

@@ -34,7 +34,6 @@ const FIRST_GENERATION: u32 = 1;
 pub struct Counting {
     tables: Tables,
     generation: u32,
-    names: BTreeMap<u32, String>,
     /// When the interval that counts now began.
     began: Moment,
     /// No interval has ended yet.
@@ -73,19 +72,12 @@ impl Counting {
     ///
     /// # Errors
     /// [`Error::System`].
-    pub fn new(mut tables: Tables, names: BTreeMap<u32, String>) -> Result<Self, Error> {
+    pub fn new(mut tables: Tables) -> Result<Self, Error> {
         tables
             .generation
             .set(0, FIRST_GENERATION, 0)
             .map_err(|error| explain("choose a set of tables", &error))?;
-        Ok(Self {
-            tables,
-            generation: FIRST_GENERATION,
-            names,
-            began: Moment::now()?,
-            first: true,
-            ended: None,
-        })
+        Ok(Self { tables, generation: FIRST_GENERATION, began: Moment::now()?, first: true, ended: None })
     }
 
     /// Lets the first interval begin now: loading and attaching are over.
@@ -97,7 +89,7 @@ impl Counting {
         Ok(())
     }
 
-    /// Ends the interval and hands it over.
+    /// Ends the interval and hands it over, without the names of its interfaces.
     ///
     /// # Errors
     /// [`Error::System`]; what was taken out of the kernel until then comes with the next call, and its
@@ -112,7 +104,7 @@ impl Counting {
             return Err(error);
         }
         let complete = !std::mem::replace(&mut self.first, false);
-        Ok(self.snapshot(ended, complete))
+        Ok(snapshot(ended, complete))
     }
 
     /// Filters by `filter` from the next interval on, and from the first on if none has begun.
@@ -165,50 +157,43 @@ impl Counting {
         taken.finish(self.tables.table_size as usize);
         Ok(())
     }
+}
 
-    fn snapshot(&self, ended: Ended, complete: bool) -> Snapshot {
-        let Ended { began, end, clock, taken, .. } = ended;
-        let taken = taken.unwrap_or_default();
-        let length = Duration::from_nanos(end.monotonic.saturating_sub(began.monotonic));
-        // Where the last interval ended, so that they join; a wall clock that was set back meanwhile must not
-        // end an interval before its start.
-        let start = began.wall.min(end.wall);
-        // A tick is up to its length late, so a first packet can seem to come before its interval.
-        let epoch = |tick: u64| {
-            let before_end = end.monotonic.saturating_sub(clock.nanoseconds(tick));
-            end.wall.0.saturating_sub(before_end).max(start.0)
-        };
-        let flows = taken
-            .flows
-            .into_iter()
-            .map(|(key, counters)| Flow {
-                key,
-                counters: FlowCounters {
-                    first_ns: epoch(counters.first_ns),
-                    last_ns: epoch(counters.last_ns),
-                    ..counters
-                },
-                own: false,
-            })
-            .collect();
-        let mut interfaces = self.names.clone();
-        if taken.unaccounted.keys().any(|key| key.ifindex == 0) {
-            interfaces.insert(0, "(any)".into());
-        }
-        Snapshot {
-            start,
-            end: end.wall,
-            length,
-            skipped: 0,
-            complete,
-            interfaces,
-            flows,
-            unaccounted: taken.unaccounted,
-            passed: taken.passed,
-            lost_flows: taken.lost.estimate(),
-            late: Amount::default(),
-            dropped: 0,
-        }
+fn snapshot(ended: Ended, complete: bool) -> Snapshot {
+    let Ended { began, end, clock, taken, .. } = ended;
+    let taken = taken.unwrap_or_default();
+    let length = Duration::from_nanos(end.monotonic.saturating_sub(began.monotonic));
+    // Where the last interval ended, so that they join; a wall clock that was set back meanwhile must not
+    // end an interval before its start.
+    let start = began.wall.min(end.wall);
+    // A tick is up to its length late, so a first packet can seem to come before its interval.
+    let epoch = |tick: u64| {
+        let before_end = end.monotonic.saturating_sub(clock.nanoseconds(tick));
+        end.wall.0.saturating_sub(before_end).max(start.0)
+    };
+    let flows = taken
+        .flows
+        .into_iter()
+        .map(|(key, counters)| {
+            let (first_ns, last_ns) = (epoch(counters.first_ns), epoch(counters.last_ns));
+            Flow::new(key, FlowCounters { first_ns, last_ns, ..counters })
+        })
+        .collect();
+    let mut interfaces = BTreeMap::new();
+    if taken.unaccounted.keys().any(|key| key.ifindex == 0) {
+        interfaces.insert(0, "(any)".into());
+    }
+    Snapshot {
+        start,
+        end: end.wall,
+        length,
+        complete,
+        interfaces,
+        flows,
+        unaccounted: taken.unaccounted,
+        passed: taken.passed,
+        lost_flows: taken.lost.estimate(),
+        ..Snapshot::default()
     }
 }
 

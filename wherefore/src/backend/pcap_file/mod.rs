@@ -92,6 +92,7 @@ pub fn open(settings: &FileSettings) -> Result<FileBackend, Error> {
     }
     let mut backend = FileBackend {
         description: Description {
+            chosen: String::new(),
             backend: "file",
             watched: Vec::new(),
             why: "capture files were named".to_owned(),
@@ -205,9 +206,8 @@ impl FileBackend {
             flows: counts.flows,
             unaccounted: counts.unaccounted,
             late: open.late,
-            passed: BTreeMap::new(),
             lost_flows: counts.lost.estimate(),
-            dropped: 0,
+            ..Snapshot::default()
         }
     }
 }

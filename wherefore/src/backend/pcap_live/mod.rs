@@ -20,28 +20,32 @@ mod open;
 
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, Read as _, Write as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::net::UnixStream,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    errno::Errno,
+    net::if_::if_indextoname,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use pcap::{Active, Capture};
 use wherefore_common::{Amount, Direction};
 
 use super::{
-    Backend, Description, Error, LiveSettings, Watched,
+    Backend, Description, Error, LiveSettings,
     counter::{Counter, Packet},
-    interfaces,
+    interfaces::{Attach, Follower, Interface},
     merged::Merged,
 };
-use crate::{snapshot::Snapshot, time::Timestamp};
+use crate::{clean::clean, snapshot::Snapshot, time::Timestamp};
 
 /// Longest time a captured packet waits in the kernel, whatever `-w` says: an interval should hold what
 /// arrived in it, and a wake-up every 50 ms costs nothing that can be measured.
@@ -54,22 +58,37 @@ const CATCH_UP: usize = 256;
 /// Counts through libpcap; see [`start`].
 pub struct PcapBackend {
     description: Description,
-    names: BTreeMap<u32, String>,
-    watches: Arc<Vec<Watch>>,
-    table: Arc<Mutex<Table>>,
+    // Ends before the reader, which it tells about new captures.
+    follower: Follower,
+    shared: Arc<Shared>,
     since: Instant,
     polls: u64,
     merged: Merged,
-    /// To ask for the interfaces' MTU with, in their network namespace; `None` where there is no socket.
-    control: Option<OwnedFd>,
     /// Dropped to stop the reader: its end of the pair then reports a hang-up.
     stop: Option<UnixStream>,
     reader: Option<JoinHandle<()>>,
 }
 
+/// What the threads have in common.
+struct Shared {
+    watches: Mutex<Vec<Arc<Watch>>>,
+    table: Mutex<Table>,
+    /// Packets dropped by captures that are closed by now.
+    dropped: AtomicU64,
+}
+
+/// Opens and closes captures as interfaces come and go.
+struct Captures {
+    settings: LiveSettings,
+    shared: Arc<Shared>,
+    /// What is captured on.
+    interfaces: BTreeMap<u32, Interface>,
+    /// A byte tells the reader to look at the list of captures.
+    news: UnixStream,
+}
+
 /// One capture: an interface in one direction.
 struct Watch {
-    name: String,
     index: u32,
     direction: Direction,
     linktype: i32,
@@ -78,8 +97,6 @@ struct Watch {
     /// The capture's socket once more, to wait for it without holding the lock.
     socket: OwnedFd,
     capture: Mutex<Handle>,
-    /// Its end was reported; shared by both directions.
-    reported: Arc<AtomicBool>,
 }
 
 struct Handle {
@@ -97,48 +114,41 @@ struct Table {
     late: Amount,
 }
 
-/// Starts counting on every interface of the settings; `why` goes into the description.
+/// Starts counting on the interfaces that the settings ask for, and follows these; `why` goes into the description.
 ///
 /// # Errors
 /// [`Error::NoInterface`], [`Error::Permission`], [`Error::Expression`], and [`Error::System`] where an
 /// interface cannot be captured on.
 pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error> {
-    let chosen = interfaces::choose(&settings.interfaces)?;
-    let mut watches = Vec::new();
-    for interface in &chosen.interfaces {
-        let directions: &[Direction] =
-            if interface.loopback { &[Direction::Ingress] } else { &[Direction::Ingress, Direction::Egress] };
-        let reported = Arc::default();
-        for &direction in directions {
-            watches.push(open::open(settings, interface, direction, &reported)?);
-        }
-    }
-    let watches = Arc::new(watches);
-    let start = Timestamp::now();
-    let counter = Counter::new(Some(settings.table_size));
-    let table = Arc::new(Mutex::new(Table { counter, start, late: Amount::default() }));
     let failed = |error: io::Error| Error::System {
         action: "starting the capture thread".into(),
         reason: error.to_string(),
     };
+    let counter = Counter::new(Some(settings.table_size));
+    let table = Table { counter, start: Timestamp::now(), late: Amount::default() };
+    let shared =
+        Arc::new(Shared { watches: Mutex::default(), table: Mutex::new(table), dropped: AtomicU64::new(0) });
     let (stop, stopped) = UnixStream::pair().map_err(failed)?;
+    stopped.set_nonblocking(true).map_err(failed)?;
+    let news = stop.try_clone().map_err(failed)?;
+    let captures = Captures {
+        settings: settings.clone(),
+        shared: Arc::clone(&shared),
+        interfaces: BTreeMap::new(),
+        news,
+    };
+    let (follower, started) = Follower::start(&settings.interfaces, captures)?;
     let reader = thread::Builder::new()
         .name("capture".into())
         .spawn({
-            let (watches, table) = (Arc::clone(&watches), Arc::clone(&table));
-            move || read(&watches, &table, &stopped)
+            let shared = Arc::clone(&shared);
+            move || read(&shared, stopped)
         })
         .map_err(failed)?;
-    let watched = chosen.interfaces.iter();
     Ok(PcapBackend {
-        description: Description {
-            backend: "pcap",
-            watched: watched.map(|i| Watched { name: i.name.clone(), hook: "libpcap".into() }).collect(),
-            why,
-        },
-        names: chosen.interfaces.into_iter().map(|i| (i.index, i.name)).collect(),
-        watches,
-        table,
+        description: Description { backend: "pcap", watched: started.watched, chosen: started.why, why },
+        follower,
+        shared,
         since: Instant::now(),
         polls: 0,
         merged: Merged::new(
@@ -146,10 +156,94 @@ pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error>
             "--backend ebpf counts them exactly; ethtool -K INTERFACE gro off lro off gso off tso off keeps them \
              apart, at the price of speed",
         ),
-        control: interfaces::control().ok(),
         stop: Some(stop),
         reader: Some(reader),
     })
+}
+
+impl Attach for Captures {
+    fn attach(&mut self, interface: &Interface) -> Result<String, Error> {
+        let directions: &[Direction] =
+            if interface.loopback { &[Direction::Ingress] } else { &[Direction::Ingress, Direction::Egress] };
+        let opened: Vec<_> = directions
+            .iter()
+            .map(|&direction| open::open(&self.settings, interface, direction).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        lock(&self.shared.watches).extend(opened);
+        self.interfaces.insert(interface.index, interface.clone());
+        self.tell();
+        Ok("libpcap".into())
+    }
+
+    fn detach(&mut self, indexes: &[u32]) {
+        let closed: Vec<Arc<Watch>> =
+            lock(&self.shared.watches).extract_if(.., |watch| indexes.contains(&watch.index)).collect();
+        self.interfaces.retain(|index, _| !indexes.contains(index));
+        if closed.is_empty() {
+            return;
+        }
+        // What arrived last is handed over within that time.
+        thread::sleep(2 * HAND_OVER);
+        for watch in closed {
+            let mut handle = lock(&watch.capture);
+            // libpcap tells that the interface is gone before it hands over what is left in the ring.
+            for _ in 0..2 {
+                handle.gone = false;
+                watch.catch_up(&mut handle, &self.shared.table);
+            }
+            self.shared.dropped.fetch_add(handle.new_drops(), Ordering::Relaxed);
+            handle.gone = true;
+        }
+        self.tell();
+    }
+
+    fn renew(&mut self, interface: &Interface) {
+        if let Some(mtu) = interface.mtu {
+            for watch in lock(&self.shared.watches).iter().filter(|watch| watch.index == interface.index) {
+                watch.mtu.store(mtu, Ordering::Relaxed);
+            }
+        }
+        self.interfaces.insert(interface.index, interface.clone());
+        self.check();
+    }
+
+    /// A capture on an interface that had another name when it began ends when that goes down: libpcap asks for the
+    /// interface by the old name. Begins a new one once it is up.
+    fn check(&mut self) {
+        let broken: Vec<Interface> = self
+            .interfaces
+            .values()
+            .filter(|interface| interface.up && self.is_broken(interface.index))
+            .cloned()
+            .collect();
+        for interface in broken {
+            self.detach(&[interface.index]);
+            if let Err(error) = self.attach(&interface) {
+                tracing::warn!("{}: no longer captured: {error}", clean(&interface.name));
+            }
+        }
+    }
+
+    fn wants_up(&self) -> bool {
+        true
+    }
+}
+
+impl Captures {
+    fn is_broken(&self, index: u32) -> bool {
+        let watches = lock(&self.shared.watches).clone();
+        watches.iter().filter(|watch| watch.index == index).any(|watch| {
+            let mut handle = lock(&watch.capture);
+            // Only by reading does it come to light.
+            watch.count(&mut handle, &self.shared.table);
+            handle.gone
+        })
+    }
+
+    fn tell(&mut self) {
+        // Fails only when the reader has ended, or its pipe is full of such news.
+        let _ = self.news.write(&[0]);
+    }
 }
 
 impl Backend for PcapBackend {
@@ -161,49 +255,38 @@ impl Backend for PcapBackend {
         true
     }
 
-    /// # Errors
-    /// [`Error::System`] when every interface vanished and all that was counted before is handed over.
     fn poll(&mut self) -> Result<Option<Snapshot>, Error> {
+        let watches = lock(&self.shared.watches).clone();
         let mut dropped = 0;
-        let mut watching = false;
-        for watch in self.watches.iter() {
+        for watch in watches {
             let mut handle = lock(&watch.capture);
-            for _ in 0..CATCH_UP {
-                if watch.count(&mut handle, &self.table) < BATCH {
-                    break;
-                }
-            }
+            watch.catch_up(&mut handle, &self.shared.table);
             dropped += handle.new_drops();
-            watching |= !handle.gone;
         }
+        dropped += self.shared.dropped.swap(0, Ordering::Relaxed);
         let end = Timestamp::now();
         let length = self.since.elapsed();
         let (counted, late, start) = {
-            let mut table = lock(&self.table);
+            let mut table = lock(&self.shared.table);
             let start = std::mem::replace(&mut table.start, end);
             (table.counter.take(), std::mem::take(&mut table.late), start)
         };
-        if !watching && counted.flows.is_empty() && counted.unaccounted.is_empty() {
-            return Err(super::all_gone());
-        }
         self.since += length;
         self.polls += 1;
-        let snapshot = Snapshot {
+        let mut snapshot = Snapshot {
             start,
             end,
             length,
-            skipped: 0,
             complete: self.polls > 1,
-            interfaces: self.names.clone(),
             flows: counted.flows,
             unaccounted: counted.unaccounted,
             late,
-            passed: BTreeMap::new(),
             lost_flows: counted.lost.estimate(),
             dropped,
+            ..Snapshot::default()
         };
+        self.follower.describe(&mut snapshot)?;
         self.merged.check(&snapshot);
-        self.renew_mtus();
         Ok(Some(snapshot))
     }
 
@@ -216,6 +299,10 @@ impl Backend for PcapBackend {
 
 impl Drop for PcapBackend {
     fn drop(&mut self) {
+        // It holds the other half of what tells the reader to stop.
+        if let Err(error) = self.follower.stop() {
+            tracing::error!("{error}");
+        }
         drop(self.stop.take());
         if let Some(reader) = self.reader.take()
             && reader.join().is_err()
@@ -225,19 +312,16 @@ impl Drop for PcapBackend {
     }
 }
 
-impl PcapBackend {
-    /// An MTU may change while we watch. Of an interface that does not answer the last one holds.
-    fn renew_mtus(&self) {
-        let Some(control) = &self.control else { return };
-        for watch in self.watches.iter() {
-            if let Ok(mtu) = interfaces::mtu(control, &watch.name) {
-                watch.mtu.store(mtu, Ordering::Relaxed);
+impl Watch {
+    /// Counts what is there now, as far as there is an end.
+    fn catch_up(&self, handle: &mut Handle, table: &Mutex<Table>) {
+        for _ in 0..CATCH_UP {
+            if self.count(handle, table) < BATCH {
+                break;
             }
         }
     }
-}
 
-impl Watch {
     /// Counts up to [`BATCH`] packets that are there now: how many. Never waits.
     fn count(&self, handle: &mut Handle, table: &Mutex<Table>) -> usize {
         if handle.gone {
@@ -264,23 +348,17 @@ impl Watch {
         });
         drop(table);
         result.unwrap_or_else(|error| {
-            self.lost(handle, &error.to_string());
+            // Whether it is gone the follower finds out, and says.
+            tracing::debug!(interface = self.index, %error, "the capture ended");
+            handle.gone = true;
             0
         })
-    }
-
-    /// Stops reading from an interface, with one warning for both of its directions.
-    fn lost(&self, handle: &mut Handle, reason: &str) {
-        handle.gone = true;
-        if !self.reported.swap(true, Ordering::Relaxed) {
-            tracing::warn!(interface = self.name, reason, "no longer watched; the others go on");
-        }
     }
 
     /// After the socket reported an error: false when the interface is gone for good, true when it is only
     /// switched off, and packets will come again when it is switched on.
     fn still_exists(&self) -> bool {
-        interfaces::list().is_ok_and(|all| all.iter().any(|i| i.index == self.index))
+        if_indextoname(self.index) != Err(Errno::ENXIO)
     }
 }
 
@@ -294,17 +372,22 @@ impl Handle {
     }
 }
 
-/// The reader thread: waits for packets and counts them until the other end of `stopped` is closed.
-fn read(watches: &[Watch], table: &Mutex<Table>, stopped: &UnixStream) {
-    let mut open: Vec<&Watch> = watches.iter().collect();
+/// The reader thread: waits for packets and counts them until the other end of `news` is closed.
+fn read(shared: &Shared, mut news: UnixStream) {
+    let mut bytes = [0; 64];
+    let mut open = Vec::new();
     loop {
-        let events = match wait(stopped.as_fd(), &open) {
-            Ok(Some(events)) => events,
-            Ok(None) => return,
+        match news.read(&mut bytes) {
+            Ok(0) => return,
+            Ok(_) => open = lock(&shared.watches).clone(),
+            // Nothing new.
+            Err(_) => {}
+        }
+        let events = match wait(news.as_fd(), &open) {
+            Ok(events) => events,
             Err(error) => {
-                for watch in open {
-                    watch.lost(&mut lock(&watch.capture), &format!("waiting for packets: {error}"));
-                }
+                // Polls go on counting what is there.
+                tracing::error!("waiting for packets: {error}");
                 return;
             }
         };
@@ -315,34 +398,27 @@ fn read(watches: &[Watch], table: &Mutex<Table>, stopped: &UnixStream) {
                 return true;
             }
             let mut handle = lock(&watch.capture);
-            watch.count(&mut handle, table);
+            watch.count(&mut handle, &shared.table);
             // libpcap takes an error for a sign that the interface may come back, and would wait.
-            if !handle.gone && event.contains(PollFlags::POLLERR) && !watch.still_exists() {
-                watch.lost(&mut handle, "the interface is gone");
-            }
-            !handle.gone
+            !handle.gone && (!event.contains(PollFlags::POLLERR) || watch.still_exists())
         });
     }
 }
 
-/// Waits for something on any capture: what each has to tell, in order. `None` when it is time to stop.
-fn wait(stopped: BorrowedFd<'_>, open: &[&Watch]) -> nix::Result<Option<Vec<PollFlags>>> {
+/// Waits for news or something on any capture: what each of these has to tell, in order.
+fn wait(news: BorrowedFd<'_>, open: &[Arc<Watch>]) -> nix::Result<Vec<PollFlags>> {
     let mut fds = Vec::with_capacity(open.len() + 1);
-    fds.push(PollFd::new(stopped, PollFlags::POLLIN));
+    fds.push(PollFd::new(news, PollFlags::POLLIN));
     fds.extend(open.iter().map(|watch| PollFd::new(watch.socket.as_fd(), PollFlags::POLLIN)));
     loop {
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) => break,
-            Err(nix::Error::EINTR) => {}
+            Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
         }
     }
     // Flags this crate does not know still mean that something happened.
-    let mut told = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLIN));
-    if told.next().is_some_and(|event| !event.is_empty()) {
-        return Ok(None);
-    }
-    Ok(Some(told.collect()))
+    Ok(fds.iter().skip(1).map(|fd| fd.revents().unwrap_or(PollFlags::POLLIN)).collect())
 }
 
 /// The time of a capture opened with nanosecond precision: `tv_usec` then holds nanoseconds.

@@ -2,10 +2,7 @@
 
 use std::{
     os::fd::AsFd,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32},
-    },
+    sync::{Mutex, atomic::AtomicU32},
     time::Duration,
 };
 
@@ -26,12 +23,7 @@ const MAX_SNAPLEN: u32 = 262_144;
 ///
 /// # Errors
 /// As for [`super::start`].
-pub(super) fn open(
-    settings: &LiveSettings,
-    interface: &Interface,
-    way: Direction,
-    reported: &Arc<AtomicBool>,
-) -> Result<Watch, Error> {
+pub(super) fn open(settings: &LiveSettings, interface: &Interface, way: Direction) -> Result<Watch, Error> {
     let name = interface.name.as_str();
     let failed =
         |action: &str, error: String| Error::System { action: format!("{action} on {name}"), reason: error };
@@ -63,14 +55,12 @@ pub(super) fn open(
         .try_clone_to_owned()
         .map_err(|error| failed("duplicating the capture's socket", error.to_string()))?;
     Ok(Watch {
-        name: interface.name.clone(),
         index: interface.index,
         direction: way,
         mtu: AtomicU32::new(interface.mtu.unwrap_or_default()),
         linktype: capture.get_datalink().0,
         socket,
         capture: Mutex::new(Handle { capture, drops: 0, gone: false }),
-        reported: Arc::clone(reported),
     })
 }
 

@@ -70,30 +70,6 @@ pub fn devices() -> Result<Vec<Device>, Error> {
     Ok(devices)
 }
 
-/// Tells whether interfaces exist, in the network namespace of the thread that made it, whoever asks.
-pub(in crate::backend) struct Links(Socket);
-
-impl Links {
-    /// # Errors
-    /// What socket(2) says.
-    pub fn new() -> io::Result<Self> {
-        Socket::open(SockProtocol::NetlinkRoute).map(Self)
-    }
-
-    /// # Errors
-    /// What the kernel says where it does not answer the question.
-    pub fn exists(&self, index: u32) -> io::Result<bool> {
-        // struct ifinfomsg: the index at 4.
-        let mut message = [0; 16];
-        message[4..8].copy_from_slice(&index.to_ne_bytes());
-        match self.0.ask(libc::RTM_GETLINK, Ask::One, &message) {
-            Ok(_) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-}
-
 /// One `RTM_NEWLINK`: struct ifinfomsg (16 bytes, the index at 4), then attributes.
 fn device(body: &[u8]) -> Option<Device> {
     const IFINFOMSG: usize = 16;

@@ -6,8 +6,9 @@ use std::{
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
 use super::netlink::text;
-use crate::backend::interfaces;
 
 /// Commands of `linux/ethtool.h`.
 const GDRVINFO: u32 = 0x03;
@@ -21,6 +22,18 @@ const NAME: usize = 32;
 /// There are some 60 of them; what a kernel says beyond this is not believed.
 const MOST_FEATURES: usize = 1024;
 
+/// An ioctl's request about the interface `name`.
+fn ifreq(name: &str) -> libc::ifreq {
+    // SAFETY: ifreq is integers, byte arrays and a union of such; all zeros are valid.
+    let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays 0.
+    let room = ifreq.ifr_name.len() - 1;
+    for (to, from) in ifreq.ifr_name[..room].iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    ifreq
+}
+
 /// Asks about devices of the network namespace of the thread that made it, whoever asks.
 #[derive(Debug)]
 pub struct Ethtool(OwnedFd);
@@ -29,7 +42,8 @@ impl Ethtool {
     /// # Errors
     /// What socket(2) says.
     pub fn new() -> io::Result<Self> {
-        interfaces::control().map(Self).map_err(io::Error::other)
+        let open = |family| socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
+        Ok(Self(open(AddressFamily::Inet).or_else(|_| open(AddressFamily::Inet6))?))
     }
 
     /// The driver's name: `veth`, `virtio_net`, `mlx5_core`, …
@@ -88,7 +102,7 @@ impl Ethtool {
 
     /// `request` is the command and room for the whole answer to it.
     fn ask(&self, device: &str, request: &mut [u32]) -> io::Result<()> {
-        let mut ifreq = interfaces::ifreq(device);
+        let mut ifreq = ifreq(device);
         ifreq.ifr_ifru.ifru_data = request.as_mut_ptr().cast();
         // SAFETY: SIOCETHTOOL reads the command at ifr_data and writes the structure that belongs to it, for which
         // every caller above made room by `linux/ethtool.h`; both outlive the call.

@@ -9,6 +9,7 @@ pub mod ethtool;
 mod netlink;
 mod owner;
 mod relations;
+mod rtnetlink;
 mod tcx;
 
 use std::{
@@ -21,12 +22,12 @@ use caps::{CapSet, Capability};
 
 pub use chain::{Attached, NAME_PREFIX, Place, Way, chain};
 pub(super) use chain::{chain_ids, filters, has_clsact, remove_clsact};
-pub(super) use devices::Links;
 pub use devices::{Device, devices};
 pub(super) use error::causes;
 pub use error::os_error;
 pub(super) use owner::Owner;
 pub(super) use relations::{Relations, relations};
+pub(super) use rtnetlink::{Address, Changes, Link, Routing, Seen};
 
 /// What does not depend on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

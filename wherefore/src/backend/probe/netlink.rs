@@ -1,16 +1,19 @@
-//! Just enough netlink (RFC 3549) to ask the kernel for lists, and for a new thing.
+//! Just enough netlink (RFC 3549) to ask the kernel for lists and for a new thing, and to hear of changes.
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
-use nix::sys::{
-    socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt,
-        socket, sockopt,
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto,
+            setsockopt, socket, sockopt,
+        },
+        time::{TimeVal, TimeValLike as _},
     },
-    time::{TimeVal, TimeValLike as _},
 };
 
 const HEADER: usize = 16;
@@ -81,6 +84,60 @@ impl Socket {
                 return Ok(messages);
             }
         }
+    }
+}
+
+/// A netlink socket that hears what changes in the calling thread's network namespace.
+pub(super) struct Listener(OwnedFd);
+
+/// Datagrams taken at a time: under a flood there would always be another.
+const AT_A_TIME: usize = 1024;
+
+/// What a [`Listener`] heard.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub messages: Vec<Message>,
+    /// The kernel had no room for further messages (`ENOBUFS`), or one was not understood.
+    pub missed: bool,
+}
+
+impl Listener {
+    /// Hears the multicast groups of this mask (`RTMGRP_…` of `linux/rtnetlink.h`); `waiting` bytes of messages may
+    /// wait.
+    pub fn open(groups: u32, waiting: usize) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+        // Beyond the host's limit with CAP_NET_ADMIN only; without it up to that limit.
+        if setsockopt(&fd, sockopt::RcvBufForce, &waiting).is_err() {
+            let _ = setsockopt(&fd, sockopt::RcvBuf, &waiting);
+        }
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+        Ok(Self(fd))
+    }
+
+    /// What was heard since the last call. Never waits.
+    pub fn take(&self) -> io::Result<Heard> {
+        let mut heard = Heard::default();
+        let mut buffer = vec![0; BUFFER];
+        for _ in 0..AT_A_TIME {
+            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
+                Ok(length) => match buffer.get(..length) {
+                    Some(datagram) => heard.missed |= split(datagram, &mut heard.messages).is_err(),
+                    None => heard.missed = true,
+                },
+                Err(Errno::ENOBUFS) => heard.missed = true,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(heard)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Check, Status};
 use crate::{
     backend::{
-        interfaces::Chosen,
+        interfaces::Plan,
         probe::{self, Attached, Device, Host, Place, version},
     },
     render::text::{bytes, clean},
@@ -23,7 +23,7 @@ const NO_MEMLOCK_KERNEL: (u32, u32) = (5, 11);
 pub fn checks(
     host: &Host,
     devices: &Result<Vec<Device>, String>,
-    chosen: &Result<Chosen, String>,
+    chosen: &Result<Plan, String>,
     program: &str,
 ) -> Vec<Check> {
     let ebpf = ebpf(host, program);
@@ -47,7 +47,7 @@ pub fn checks(
     }
     checks.push(match chosen {
         Ok(chosen) => {
-            let names: Vec<_> = chosen.interfaces.iter().map(|interface| clean(&interface.name)).collect();
+            let names: Vec<_> = chosen.watched().map(|verdict| clean(&verdict.interface.name)).collect();
             Check::ok("watched", format!("{} ({})", names.join(", "), chosen.why))
         }
         Err(error) => Check::new("watched", Status::Fail, error.clone(), Some("name an interface with -i")),
@@ -161,10 +161,10 @@ fn surroundings(host: &Host) -> Vec<Check> {
 }
 
 /// Hooks of the interfaces that would be watched; programs and leftovers on all.
-fn device_checks(device: &Device, chosen: &Result<Chosen, String>) -> Vec<Check> {
+fn device_checks(device: &Device, chosen: &Result<Plan, String>) -> Vec<Check> {
     let name = format!("interface {}", clean(&device.name));
     let watched =
-        chosen.as_ref().is_ok_and(|chosen| chosen.interfaces.iter().any(|i| i.index == device.index));
+        chosen.as_ref().is_ok_and(|chosen| chosen.watched().any(|v| v.interface.index == device.index));
     let mut checks = Vec::new();
     if watched {
         let hook = match device.tcx {

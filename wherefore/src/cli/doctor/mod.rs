@@ -75,7 +75,9 @@ impl Check {
 #[must_use]
 pub fn run(format: Format, color: bool, width: Option<usize>) -> (Output, u8) {
     let devices = probe::devices().map_err(|error| error.to_string());
-    let chosen = interfaces::choose(&[]).map_err(|error| error.to_string());
+    let chosen = interfaces::plan(&interfaces::Request::default())
+        .and_then(|plan| plan.check().map(|()| plan))
+        .map_err(|error| error.to_string());
     let program = probe::program();
     let checks = checks(&probe::host(), &devices, &chosen, &program);
     (render(&checks, format, color, width), exit_code(&checks))
@@ -143,7 +145,7 @@ fn table(checks: &[Check], color: bool, width: Option<usize>) -> String {
 mod tests {
     use super::*;
     use crate::backend::{
-        interfaces::{Chosen, Interface, LinkKind},
+        interfaces::{Interface, Memory, Plan, Request, choose},
         probe::{Attached, Capabilities, Device, Host, Place, version},
     };
 
@@ -162,18 +164,15 @@ mod tests {
         }
     }
 
-    fn chosen() -> Result<Chosen, String> {
+    fn chosen() -> Result<Plan, String> {
         let eth0 = Interface {
             index: 2,
             name: "eth0".to_owned(),
             up: true,
-            loopback: false,
-            link: LinkKind::Ethernet,
-            addresses: Vec::new(),
-            mtu: Some(1500),
             default_route: true,
+            ..Interface::default()
         };
-        Ok(Chosen { interfaces: vec![eth0], why: "default route".to_owned() })
+        Ok(choose(&[eth0], &Request::default(), &Memory::default()))
     }
 
     fn eth0() -> Device {

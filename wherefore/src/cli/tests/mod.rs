@@ -10,12 +10,11 @@ use clap::CommandFactory as _;
 use super::{
     Parsed,
     args::{Cli, Command, LogLevel},
-    configure::Chosen,
     legacy::translate,
     parse,
 };
 use crate::{
-    backend::{Choice, Hook},
+    backend::{Choice, Hook, interfaces::Request},
     config::{Config, ConfigError, FlowsConfig, Source, exit},
     detect::anomalyzer::{Method, Settings},
     judge::Thresholds,
@@ -51,9 +50,8 @@ fn read(path: &Path) -> io::Result<String> {
 
 fn configured(line: &str) -> Result<Config, ConfigError> {
     let parsed = parsed(line);
-    let chosen = Chosen { interfaces: vec!["eth0".into()], why: "named".into() };
     match parsed.command {
-        Command::Run(args) => Config::run(&args, chosen, parsed.original_detection, &read),
+        Command::Run(args) => Config::run(&args, parsed.original_detection, &read),
         Command::Replay(args) => Config::replay(&args, parsed.original_detection, &read),
         other => panic!("{line}: {other:?}"),
     }
@@ -214,9 +212,9 @@ fn the_webhook_is_never_shown() {
 #[test]
 fn defaults() {
     let config = config("wherefore");
-    let Source::Live { backend, settings, chosen_by, .. } = &config.source else { panic!() };
+    let Source::Live { backend, settings, .. } = &config.source else { panic!() };
     assert_eq!((*backend, settings.hook, settings.table_size), (Choice::Auto, Hook::Tc, 65_536));
-    assert_eq!((settings.interfaces.as_slice(), chosen_by.as_str()), (&["eth0".to_owned()][..], "named"));
+    assert_eq!(settings.interfaces, Request::default());
     assert!(!settings.promiscuous && !settings.kernel_log && settings.expression.is_none());
     assert_eq!((config.series.level, config.series.unit), (Level::Pair, Unit::Ip));
     assert_eq!((config.anomalyzer, config.thresholds), (Settings::default(), Thresholds::default()));
@@ -262,9 +260,7 @@ fn filters_take_lists_and_plain_addresses() {
 #[test]
 fn flows_of_files_are_one_interval_and_of_a_host_ten_seconds() {
     let flows = |line: &str| match parsed(line).command {
-        Command::Flows(args) => {
-            FlowsConfig::flows(&args, Chosen { interfaces: vec!["lo".into()], why: "named".into() })
-        }
+        Command::Flows(args) => FlowsConfig::flows(&args),
         other => panic!("{other:?}"),
     };
     let files = flows("wherefore flows a.pcap b.pcap --key 5tuple --by interface --format json").unwrap();

@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::Path, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
+use crate::backend::interfaces::Pattern;
 
 #[test]
 fn first_example_of_the_original() {
@@ -16,7 +17,7 @@ fn first_example_of_the_original() {
     assert!(parsed.original_detection);
     assert_eq!(parsed.command.common().level(), LogLevel::Info);
     let Command::Run(args) = &parsed.command else { panic!("{:?}", parsed.command) };
-    assert_eq!(args.capture.interfaces, ["eth0"]);
+    assert_eq!(args.capture.request.interfaces, [Pattern::name("eth0")]);
 
     let config = config(line);
     assert_eq!(

@@ -229,6 +229,7 @@ mod tests {
                 ..FlowCounters::default()
             },
             own: false,
+            locality: Default::default(),
         }
     }
 

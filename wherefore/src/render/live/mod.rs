@@ -281,6 +281,7 @@ mod tests {
                 Watched { name: "eth0".to_owned(), hook: "tcx".to_owned() },
                 Watched { name: "wlan\x1b[2J0".to_owned(), hook: "clsact".to_owned() },
             ],
+            chosen: "named".to_owned(),
             why: "TCX: kernel 6.6 or newer".to_owned(),
         }
     }
@@ -373,8 +374,7 @@ mod tests {
             format!("2026-11-24T05:27:50Z {} sent 22 MB to {} in 1 s, usually 9 kB", address(1), address(2));
         let recent: Vec<String> =
             std::iter::repeat_n("old news".to_owned(), 20).chain([alert.clone()]).collect();
-        let flow =
-            Flow { key: wherefore_common::FlowKey::default(), counters: Default::default(), own: false };
+        let flow = Flow::new(wherefore_common::FlowKey::default(), Default::default());
         let snapshot = Snapshot { flows: vec![flow; 99], ..Snapshot::default() };
         let table = live_table(&snapshot, &view(&description, &recent, 80, 24));
         let words = table.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -197,22 +197,38 @@ impl Expression {
     /// # Errors
     /// [`Error::ExpressionForLibpcap`] for what the kernel cannot take, else as [`attach::load`].
     pub fn load(&self, ebpf: &mut Ebpf, targets: &[Target], hook: Hook) -> Result<Filter, Error> {
+        let mut arrays = Arrays::new(ebpf)?;
+        let programs = self.load_into(&mut arrays, ebpf, targets, hook)?;
+        Ok(Filter { programs, _arrays: arrays })
+    }
+
+    /// As [`Self::load`], once for each kind of frame, with the arrays of all.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_into(
+        &self,
+        arrays: &mut Arrays,
+        ebpf: &mut Ebpf,
+        targets: &[Target],
+        hook: Hook,
+    ) -> Result<Ebpf, Error> {
         let names = attach::names(targets, hook);
         let wanted: Vec<(u32, &Entry)> = (0..)
             .step_by(PLACES_OF_ONE as usize)
             .zip(&ENTRIES)
             .filter(|(_, entry)| names.contains(entry.counts))
+            .filter(|(_, entry)| self.programs.iter().any(|(start, _)| *start == entry.start))
             .collect();
         for (_, entry) in &wanted {
             for name in [Some(entry.rejects), entry.measures].into_iter().flatten() {
                 load::program(ebpf, name)?;
             }
         }
-        let (mut tc, lengths, mut xdp) =
-            (load::take(ebpf, "FILTER")?, load::take(ebpf, "FIRST_SEGMENT")?, array(PLACES_OF_ONE)?);
+        let Arrays { tc, lengths, xdp } = arrays;
         let mut made = Vec::new();
         for (base, entry) in &wanted {
-            let (map, base) = entry.array(&mut tc, &mut xdp, *base);
+            let (map, base) = entry.array(tc, xdp, *base);
             put(map, base + ACCEPT, ebpf, entry.counts)?;
             put(map, base + REJECT, ebpf, entry.rejects)?;
             let mut exits = Exits {
@@ -223,11 +239,8 @@ impl Expression {
             };
             if let Some(measures) = entry.measures {
                 put(map, base + MEASURE, ebpf, measures)?;
-                exits.measure = Some(Measure {
-                    lengths: descriptor(&lengths)?,
-                    place: base + MEASURE,
-                    back: base + BACK,
-                });
+                exits.measure =
+                    Some(Measure { lengths: descriptor(lengths)?, place: base + MEASURE, back: base + BACK });
             }
             made.push((entry.counts, entry.dialect, self.translate(entry, &exits)?));
         }
@@ -238,10 +251,10 @@ impl Expression {
         let mut programs = Ebpf::load(&file).map_err(|error| explain(&action, &error))?;
         for (base, entry) in &wanted {
             load::one_program(&mut programs, entry.counts)?;
-            let (map, base) = entry.array(&mut tc, &mut xdp, *base);
+            let (map, base) = entry.array(tc, xdp, *base);
             put(map, base + BACK, &programs, entry.counts)?;
         }
-        Ok(Filter { programs, _arrays: [tc, lengths, xdp] })
+        Ok(programs)
     }
 
     fn translate(&self, entry: &Entry, exits: &Exits) -> Result<Vec<Insn>, Error> {
@@ -270,8 +283,29 @@ impl Entry {
 pub struct Filter {
     /// By the names of the counting programs in whose place they are to be attached.
     pub programs: Ebpf,
-    /// The kernel empties an array of programs when its last descriptor is closed.
-    _arrays: [Map; 3],
+    _arrays: Arrays,
+}
+
+/// Arrays by which programs find each other. The kernel empties an array of programs when its last descriptor is
+/// closed, so they are kept as long as a program is attached.
+pub struct Arrays {
+    tc: Map,
+    lengths: Map,
+    xdp: Map,
+}
+
+impl Arrays {
+    /// Those of `ebpf`, which can be taken once.
+    ///
+    /// # Errors
+    /// [`Error::Permission`] or [`Error::System`].
+    pub fn new(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            tc: load::take(ebpf, "FILTER")?,
+            lengths: load::take(ebpf, "FIRST_SEGMENT")?,
+            xdp: array(PLACES_OF_ONE)?,
+        })
+    }
 }
 
 /// An array of programs of its own.

@@ -82,6 +82,7 @@ fn alert(host: &str) -> Alert {
             },
             interface: "eth0".into(),
             direction: Direction::Egress,
+            locality: wherefore::locality::Locality::Outgoing,
             bytes: 4_100_000_000.0,
             unit: Unit::Ip,
             estimated: 0,

@@ -6,6 +6,7 @@ use wherefore_common::Direction;
 
 use crate::{
     detect::Evaluation,
+    locality::Locality,
     series::{SeriesKey, Unit, quantile},
     time::Timestamp,
 };
@@ -24,6 +25,8 @@ pub struct Finding {
     pub interface: String,
     /// Direction that carried most of it, likewise.
     pub direction: Direction,
+    /// Which end of it is this host, likewise.
+    pub locality: Locality,
     /// Bytes of this interval, normalised to the interval asked for.
     pub bytes: f64,
     /// IP bytes or wire bytes.

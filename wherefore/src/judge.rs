@@ -97,6 +97,7 @@ impl Judge {
                     series: *key,
                     interface: series.interface().to_owned(),
                     direction: series.direction(),
+                    locality: series.locality(),
                     bytes: series.value(),
                     unit: self.unit,
                     estimated: 0,

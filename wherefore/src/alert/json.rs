@@ -29,6 +29,9 @@ pub struct Record<'a> {
     interface: &'a str,
     /// `ingress`, `egress` or `unknown`.
     direction: &'static str,
+    /// Which end is this host: `outgoing`, `incoming`, `local`, `forwarded`; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locality: Option<&'static str>,
     /// Sender.
     src: std::net::IpAddr,
     /// Receiver.
@@ -121,6 +124,7 @@ impl<'a> Record<'a> {
             host: &alert.host,
             interface: &finding.interface,
             direction: finding.direction.name(),
+            locality: finding.locality.is_known().then(|| finding.locality.name()),
             src,
             dst,
             proto: transport.map(|transport| transport.proto),
@@ -182,6 +186,7 @@ mod tests {
         alert.finding.evaluation.probability = f64::NAN;
         alert.finding.history.push(12.75);
         alert.finding.estimated = 3;
+        alert.finding.locality = crate::locality::Locality::Forwarded;
         let line = alert.to_json();
         assert!(!line.contains('\n'));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -190,6 +195,7 @@ mod tests {
             (&6.into(), &443.into(), &51234.into())
         );
         assert_eq!(value["host"], "we\"b\n1");
+        assert_eq!(value["locality"], "forwarded");
         assert!(value["probability"].is_null());
         assert_eq!(value["estimated"], 3);
         assert_eq!(value["history"][4], 13, "whole bytes");

@@ -74,6 +74,7 @@ pub(crate) mod samples {
     use crate::{
         detect::{Evaluation, Part},
         finding::{Finding, Usual},
+        locality::Locality,
         series::{SeriesKey, Transport, Unit},
         time::Timestamp,
     };
@@ -92,6 +93,7 @@ pub(crate) mod samples {
                 },
                 interface: "eth0".into(),
                 direction: Direction::Egress,
+                locality: Locality::Unknown,
                 bytes: 4_100_000_000.0,
                 unit: Unit::Ip,
                 estimated: 0,

@@ -8,6 +8,7 @@ use super::Alert;
 use crate::{
     clean::clean,
     finding::Finding,
+    locality::Locality,
     series::Unit,
     units::{format_bytes, format_duration, scale_bytes},
 };
@@ -27,6 +28,9 @@ pub(super) fn sentence(finding: &Finding) -> String {
     );
     if let Some(transport) = finding.series.transport {
         let _ = write!(text, " over {}", protocol(transport.proto));
+    }
+    if finding.locality == Locality::Forwarded {
+        text.push_str(", forwarded by this host");
     }
     // The judged interval itself is no part of what is usual.
     if finding.history.len() > 1 {
@@ -159,6 +163,19 @@ mod tests {
         assert!(alert.sentence().contains("sent an estimated 4.1 GB to "), "{}", alert.sentence());
         alert.finding.history = vec![4.1e9];
         assert!(alert.sentence().ends_with("never seen before"), "{}", alert.sentence());
+    }
+
+    /// What this host only passes on is not told as if it had sent it.
+    #[test]
+    fn says_so_where_it_is_forwarded() {
+        let mut alert = samples::burst();
+        alert.finding.locality = Locality::Outgoing;
+        assert_eq!(alert.sentence(), samples::burst().sentence());
+        alert.finding.locality = Locality::Forwarded;
+        assert_eq!(
+            alert.sentence(),
+            "192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), forwarded by this host, usually 12 to 40 MB"
+        );
     }
 
     #[test]

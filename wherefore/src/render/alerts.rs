@@ -25,10 +25,12 @@ pub fn csv_header() -> String {
         "probability",
         "suppressed",
         "estimated",
+        "locality",
     ])
 }
 
-/// One alert; fields as in its JSON form, protocol and ports empty at level pair.
+/// One alert; fields as in its JSON form, protocol and ports empty at level pair, and the locality
+/// where it is not known.
 #[must_use]
 pub fn csv_line(alert: &Alert) -> String {
     let finding = &alert.finding;
@@ -53,6 +55,7 @@ pub fn csv_line(alert: &Alert) -> String {
         finding.evaluation.probability.to_string(),
         alert.suppressed.to_string(),
         finding.estimated.to_string(),
+        if finding.locality.is_known() { finding.locality.name().to_owned() } else { String::new() },
     ])
 }
 

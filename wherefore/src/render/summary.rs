@@ -8,7 +8,7 @@ use std::{
 
 use wherefore_common::{Amount, FlowCounters, Reason};
 
-use crate::{snapshot::Snapshot, time::Timestamp};
+use crate::{locality::Locality, snapshot::Snapshot, time::Timestamp};
 
 /// What makes one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -35,7 +35,10 @@ pub struct Summary {
     kind: KeyKind,
     by_interface: bool,
     max_rows: usize,
-    rows: HashMap<Key, FlowCounters>,
+    rows: HashMap<Key, (FlowCounters, Locality)>,
+    host: Amount,
+    stacked: bool,
+    localities: bool,
     unaccounted: BTreeMap<u8, Amount>,
     late: Amount,
     dropped: u64,
@@ -53,6 +56,8 @@ pub struct Row {
     pub transport: Option<(u8, u16, u16)>,
     /// Name of the interface, where rows are split by it.
     pub interface: Option<String>,
+    /// Which end of it is this host.
+    pub locality: Locality,
     /// Sums over all snapshots, and the times of the first and the last packet.
     pub counters: FlowCounters,
 }
@@ -64,8 +69,12 @@ pub struct Report {
     pub kind: KeyKind,
     /// Rows are split by interface.
     pub by_interface: bool,
-    /// All packets: those of the rows and those without a flow.
+    /// It is known which end of a flow is this host.
+    pub localities: bool,
+    /// All packets: those of the rows and those without a flow; as often as they crossed a watched interface.
     pub total: Amount,
+    /// What the host carried, each packet once; only where that is not the total, as watched interfaces are stacked.
+    pub host: Option<Amount>,
     /// Packets of the rows.
     pub ip_packets: u64,
     /// IP bytes of the rows.
@@ -94,6 +103,9 @@ impl Summary {
             by_interface,
             max_rows: usize::MAX,
             rows: HashMap::new(),
+            host: Amount::default(),
+            stacked: false,
+            localities: false,
             unaccounted: BTreeMap::new(),
             late: Amount::default(),
             dropped: 0,
@@ -121,7 +133,10 @@ impl Summary {
                 interface: self.by_interface.then(|| snapshot.interface_name(flow.key.ifindex).into_owned()),
             };
             if self.rows.len() < self.max_rows || self.rows.contains_key(&key) {
-                self.rows.entry(key).or_default().add(&flow.counters);
+                let (counters, locality) = self.rows.entry(key).or_default();
+                counters.add(&flow.counters);
+                // Where it differs, what is more of the host's own; whatever came first.
+                *locality = (*locality).max(flow.locality);
             } else {
                 let counters = &flow.counters;
                 self.unaccounted
@@ -133,6 +148,9 @@ impl Summary {
         for (key, amount) in &snapshot.unaccounted {
             self.unaccounted.entry(key.reason).or_default().add(amount);
         }
+        self.host.add(&snapshot.host_total());
+        self.stacked |= !snapshot.stacked.is_empty();
+        self.localities |= snapshot.host_addresses.is_some();
         self.late.add(&snapshot.late);
         self.dropped += snapshot.dropped;
         let (start, end) = self.span.unwrap_or((snapshot.start, snapshot.end));
@@ -145,11 +163,12 @@ impl Summary {
         let mut rows: Vec<Row> = self
             .rows
             .into_iter()
-            .map(|(key, counters)| Row {
+            .map(|(key, (counters, locality))| Row {
                 src: key.src,
                 dst: key.dst,
                 transport: (self.kind == KeyKind::Flow).then_some(key.transport),
                 interface: key.interface,
+                locality,
                 counters,
             })
             .collect();
@@ -171,7 +190,9 @@ impl Summary {
         Report {
             kind: self.kind,
             by_interface: self.by_interface,
+            localities: self.localities,
             total,
+            host: self.stacked.then_some(self.host),
             ip_packets,
             ip_bytes,
             estimated,
@@ -234,26 +255,31 @@ pub(crate) mod tests {
                 Flow::new(key, counters)
             });
         let lost = (1u32..3, 0u8..3, 0u8..12, 0u64..50);
-        let snapshot =
-            (proptest::collection::vec(flow, 0..30), proptest::collection::vec(lost, 0..6), 0u64..9)
-                .prop_map(|(mut flows, lost, dropped)| {
-                    flows.sort_by_key(|flow| flow.key);
-                    flows.dedup_by_key(|flow| flow.key);
-                    let mut snapshot = Snapshot {
-                        end: Timestamp(5_000_000_000),
-                        length: std::time::Duration::from_secs(5),
-                        complete: true,
-                        interfaces: [(1, "eth0".to_owned()), (2, "a,\"b".to_owned())].into(),
-                        flows,
-                        dropped,
-                        ..Snapshot::default()
-                    };
-                    for (ifindex, direction, reason, packets) in lost {
-                        let key = UnaccountedKey { ifindex, direction, reason, proto: 0, pad: 0 };
-                        snapshot.add_unaccounted(key, Amount { packets, wire_bytes: packets * 60 });
-                    }
-                    snapshot
-                });
+        let snapshot = (
+            proptest::collection::vec(flow, 0..30),
+            proptest::collection::vec(lost, 0..6),
+            0u64..9,
+            any::<bool>(),
+        )
+            .prop_map(|(mut flows, lost, dropped, stacked)| {
+                flows.sort_by_key(|flow| flow.key);
+                flows.dedup_by_key(|flow| flow.key);
+                let mut snapshot = Snapshot {
+                    end: Timestamp(5_000_000_000),
+                    length: std::time::Duration::from_secs(5),
+                    complete: true,
+                    interfaces: [(1, "eth0".to_owned()), (2, "a,\"b".to_owned())].into(),
+                    stacked: stacked.then_some(2).into_iter().collect(),
+                    flows,
+                    dropped,
+                    ..Snapshot::default()
+                };
+                for (ifindex, direction, reason, packets) in lost {
+                    let key = UnaccountedKey { ifindex, direction, reason, proto: 0, pad: 0 };
+                    snapshot.add_unaccounted(key, Amount { packets, wire_bytes: packets * 60 });
+                }
+                snapshot
+            });
         proptest::collection::vec(snapshot, 0..5)
     }
 
@@ -270,13 +296,15 @@ pub(crate) mod tests {
         fn nothing_is_lost_whatever_makes_a_row(
             snapshots in snapshots(), by_interface: bool, max_rows in 0usize..40,
         ) {
-            let mut all = Amount::default();
+            let (mut all, mut host) = (Amount::default(), Amount::default());
             snapshots.iter().for_each(|snapshot| all.add(&snapshot.total()));
+            snapshots.iter().for_each(|snapshot| host.add(&snapshot.host_total()));
             for kind in [KeyKind::Flow, KeyKind::Pair] {
                 let mut summary = Summary::new(kind, by_interface).with_max_rows(max_rows);
                 snapshots.iter().for_each(|snapshot| summary.add(snapshot));
                 let report = summary.finish();
                 prop_assert_eq!(report.total, all);
+                prop_assert_eq!(report.host.unwrap_or(all), host);
                 prop_assert!(report.rows.len() <= max_rows);
                 let rows: u64 = report.rows.iter().map(|row| row.counters.packets).sum();
                 let lost: u64 = report.unaccounted.values().map(|amount| amount.packets).sum();

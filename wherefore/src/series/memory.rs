@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wherefore_common::Direction;
 
 use super::quantile;
+use crate::locality::Locality;
 
 /// Busy intervals remembered, however long ago they were.
 const BUSY: usize = 32;
@@ -23,12 +24,13 @@ pub struct Series {
     idle: u64,
     interface: Arc<str>,
     direction: Direction,
+    locality: Locality,
 }
 
 impl Series {
     /// Begins with its first value: what was before is not known to have been 0.
-    pub(super) fn new(value: f64, interface: Arc<str>, direction: Direction) -> Self {
-        Self { history: vec![value], busy: vec![value as f32], idle: 0, interface, direction }
+    pub(super) fn new(value: f64, interface: Arc<str>, direction: Direction, locality: Locality) -> Self {
+        Self { history: vec![value], busy: vec![value as f32], idle: 0, interface, direction, locality }
     }
 
     /// Adds `count` silent intervals, keeping at most `cap` points.
@@ -41,7 +43,13 @@ impl Series {
     }
 
     /// Puts what the newest interval, so far silent, carried.
-    pub(super) fn speak(&mut self, value: f64, interface: Arc<str>, direction: Direction) {
+    pub(super) fn speak(
+        &mut self,
+        value: f64,
+        interface: Arc<str>,
+        direction: Direction,
+        locality: Locality,
+    ) {
         if let Some(newest) = self.history.last_mut() {
             *newest = value;
         }
@@ -52,6 +60,7 @@ impl Series {
         self.idle = 0;
         self.interface = interface;
         self.direction = direction;
+        self.locality = locality;
     }
 
     /// How much it deserves its place: its largest interval, divided by one more than the silent intervals
@@ -108,5 +117,11 @@ impl Series {
     #[must_use]
     pub const fn direction(&self) -> Direction {
         self.direction
+    }
+
+    /// Which end of it was this host in the last interval with bytes.
+    #[must_use]
+    pub const fn locality(&self) -> Locality {
+        self.locality
     }
 }

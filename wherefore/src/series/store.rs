@@ -9,7 +9,10 @@ use std::{
 use wherefore_common::{Direction, FlowCounters};
 
 use super::{Counters, Level, Series, SeriesKey, Settings, Transport, Unit};
-use crate::snapshot::{Flow, Snapshot};
+use crate::{
+    locality::Locality,
+    snapshot::{Flow, Snapshot},
+};
 
 /// The series of a host.
 ///
@@ -33,6 +36,7 @@ struct Talker {
     value: f64,
     ifindex: u32,
     direction: u8,
+    locality: Locality,
 }
 
 impl Store {
@@ -84,7 +88,8 @@ impl Store {
             let interface = self.interface(talker.ifindex);
             match self.series.get_mut(&talker.key) {
                 Some(series) => {
-                    series.speak(talker.value, interface, Direction::from_u8(talker.direction));
+                    let direction = Direction::from_u8(talker.direction);
+                    series.speak(talker.value, interface, direction, talker.locality);
                 }
                 None => newcomers.push(talker),
             }
@@ -134,7 +139,7 @@ impl Store {
     fn insert(&mut self, talker: &Talker) {
         let interface = self.interface(talker.ifindex);
         let direction = Direction::from_u8(talker.direction);
-        self.series.insert(talker.key, Series::new(talker.value, interface, direction));
+        self.series.insert(talker.key, Series::new(talker.value, interface, direction, talker.locality));
     }
 
     /// The `count` lightest series, the lightest first.
@@ -172,10 +177,13 @@ impl Store {
             .flows
             .iter()
             .filter(|flow| !flow.own)
-            .map(|flow| (key(flow, level), flow.key.ifindex, flow.key.direction, bytes(&flow.counters, unit)))
-            .filter(|&(.., bytes)| bytes > 0)
+            .map(|flow| {
+                let bytes = bytes(&flow.counters, unit);
+                (key(flow, level), flow.key.ifindex, flow.key.direction, bytes, flow.locality)
+            })
+            .filter(|&(_, _, _, bytes, _)| bytes > 0)
             .collect();
-        parts.sort_unstable_by_key(|&(key, ifindex, direction, _)| (key, ifindex, direction));
+        parts.sort_unstable_by_key(|&(key, ifindex, direction, ..)| (key, ifindex, direction));
         parts.dedup_by(|next, first| {
             let same = (next.0, next.1, next.2) == (first.0, first.1, first.2);
             if same {
@@ -192,11 +200,12 @@ impl Store {
         });
         parts
             .into_iter()
-            .map(|(key, ifindex, direction, bytes)| Talker {
+            .map(|(key, ifindex, direction, bytes, locality)| Talker {
                 key,
                 value: bytes as f64 * scale,
                 ifindex,
                 direction,
+                locality,
             })
             .collect()
     }

@@ -12,7 +12,7 @@ use super::{
     Format, KeyKind, Output, Report, Row,
     text::{csv_line, json_line, reason},
 };
-use crate::time::Timestamp;
+use crate::{locality::Locality, time::Timestamp};
 
 /// How a report is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,8 @@ const TABLE_ROWS: usize = 20;
 
 /// Prints a report.
 ///
-/// * JSON: one object, `{"packets", "wire_bytes", "ip_packets", "ip_bytes", "unaccounted", "flows"}`.
+/// * JSON: one object, `{"packets", "wire_bytes", "ip_packets", "ip_bytes", "unaccounted", "flows"}`; with `"host"`
+///   where interfaces are stacked on others, with a `"locality"` of each flow where that is known.
 /// * JSON Lines: a line per flow, as in `flows`; then `{"total": {…}}` with the other five.
 /// * CSV: a header line and a line per flow; the totals go to standard error.
 /// * Table: the largest rows, the totals, and what is not in the rows.
@@ -49,10 +50,11 @@ pub fn render(report: &Report, options: Options) -> Output {
             return Output { out: table::table(report, shown, hidden, options.width), err: String::new() };
         }
         Format::Json => {
-            (json_line(&Whole { total: total(report), flows: lines(shown).collect() }), String::new())
+            let flows = lines(report, shown).collect();
+            (json_line(&Whole { total: total(report), flows }), String::new())
         }
         Format::Jsonl => {
-            let mut out: String = lines(shown).map(|row| json_line(&row)).collect();
+            let mut out: String = lines(report, shown).map(|row| json_line(&row)).collect();
             out.push_str(&json_line(&LastLine { total: total(report) }));
             (out, String::new())
         }
@@ -87,6 +89,8 @@ struct Total<'a> {
     ip_bytes: u64,
     #[serde(skip_serializing_if = "none")]
     estimated: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<Sum>,
     #[serde(serialize_with = "unaccounted")]
     unaccounted: &'a BTreeMap<u8, Amount>,
 }
@@ -99,6 +103,8 @@ struct Line<'a> {
     transport: Option<Transport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interface: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locality: Option<Locality>,
     packets: u64,
     wire_bytes: u64,
     ip_bytes: u64,
@@ -122,37 +128,45 @@ struct Transport {
 }
 
 #[derive(Serialize)]
-struct Lost {
+struct Sum {
     packets: u64,
     wire_bytes: u64,
+}
+
+impl From<&Amount> for Sum {
+    fn from(amount: &Amount) -> Self {
+        Self { packets: amount.packets, wire_bytes: amount.wire_bytes }
+    }
 }
 
 fn unaccounted<S: Serializer>(amounts: &BTreeMap<u8, Amount>, serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(amounts.len()))?;
     for (number, amount) in amounts {
-        let lost = Lost { packets: amount.packets, wire_bytes: amount.wire_bytes };
-        map.serialize_entry(&reason(*number), &lost)?;
+        map.serialize_entry(&reason(*number), &Sum::from(amount))?;
     }
     map.end()
 }
 
-const fn total(report: &Report) -> Total<'_> {
+fn total(report: &Report) -> Total<'_> {
     Total {
         packets: report.total.packets,
         wire_bytes: report.total.wire_bytes,
         ip_packets: report.ip_packets,
         ip_bytes: report.ip_bytes,
         estimated: report.estimated,
+        host: report.host.as_ref().map(Sum::from),
         unaccounted: &report.unaccounted,
     }
 }
 
-fn lines(rows: &[Row]) -> impl Iterator<Item = Line<'_>> {
-    rows.iter().map(|row| Line {
+fn lines<'a>(report: &Report, rows: &'a [Row]) -> impl Iterator<Item = Line<'a>> {
+    let localities = report.localities;
+    rows.iter().map(move |row| Line {
         src: row.src,
         dst: row.dst,
         transport: row.transport.map(|(proto, sport, dport)| Transport { proto, sport, dport }),
         interface: row.interface.as_deref(),
+        locality: localities.then_some(row.locality),
         packets: row.counters.packets,
         wire_bytes: row.counters.wire_bytes,
         ip_bytes: row.counters.ip_bytes,
@@ -170,14 +184,18 @@ fn csv(report: &Report, rows: &[Row]) -> String {
     if report.by_interface {
         header.push("interface");
     }
+    if report.localities {
+        header.push("locality");
+    }
     header.extend(["packets", "wire_bytes", "ip_bytes", "first", "last", "estimated"]);
     let mut out = csv_line(header);
-    for row in lines(rows) {
+    for row in lines(report, rows) {
         let mut fields = vec![row.src.to_string(), row.dst.to_string()];
         if let Some(Transport { proto, sport, dport }) = row.transport {
             fields.extend([proto.to_string(), sport.to_string(), dport.to_string()]);
         }
         fields.extend(row.interface.map(str::to_owned));
+        fields.extend(row.locality.map(|locality| locality.name().to_owned()));
         fields.extend([row.packets, row.wire_bytes, row.ip_bytes].map(|number| number.to_string()));
         fields.extend([row.first.to_string(), row.last.to_string(), row.estimated.to_string()]);
         out.push_str(&csv_line(fields));
@@ -322,6 +340,32 @@ mod tests {
         );
         let json = printed(KeyKind::Flow, true, JSON).out;
         assert!(json.contains(r#""dport":443,"interface":"e,\"1","packets":1"#), "{json}");
+    }
+
+    /// A live host knows its addresses, and which interfaces carry the same packets.
+    #[test]
+    fn a_live_host_says_which_way_and_what_counts_once() {
+        let mut summary = Summary::new(KeyKind::Pair, false);
+        for mut snapshot in intervals() {
+            let own = [([192, 0, 2, 9].into(), 24)];
+            snapshot.host_addresses = Some(std::sync::Arc::new(crate::locality::HostAddresses::new(own)));
+            snapshot.stacked = [2].into();
+            crate::enrich::locality::mark(&mut snapshot);
+            summary.add(&snapshot);
+        }
+        let report = summary.finish();
+        let json = render(&report, JSON).out;
+        assert!(json.starts_with(r#"{"packets":12,"wire_bytes":1134,"ip_packets":8,"ip_bytes":800,"host":{"packets":10,"wire_bytes":906},"#), "{json}");
+        assert!(
+            json.contains(r#""src":"192.0.2.9","dst":"192.0.2.200","locality":"outgoing","packets":4"#),
+            "{json}"
+        );
+        assert!(json.contains(r#""src":"192.0.2.10","dst":"192.0.2.200","locality":"forwarded","#), "{json}");
+        let csv = render(&report, Options { format: Format::Csv, ..JSON });
+        assert!(csv.out.starts_with("src,dst,locality,packets,"), "{}", csv.out);
+        assert!(csv.err.contains("Host    10 packets, 906 bytes, each once"), "{}", csv.err);
+        let table = render(&report, Options { format: Format::Table, top: None, width: Some(80) }).out;
+        assert!(table.contains("Way") && table.contains(" fwd "), "{table}");
     }
 
     #[test]

@@ -23,6 +23,13 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
         count(total.packets, "packet", "packets"),
         exactly(total.wire_bytes)
     ));
+    if let Some(host) = report.host {
+        lines.push(format!(
+            "Host    {}, {}, each once",
+            count(host.packets, "packet", "packets"),
+            exactly(host.wire_bytes)
+        ));
+    }
     let rows = match report.kind {
         KeyKind::Flow => count(report.rows.len() as u64, "flow", "flows"),
         KeyKind::Pair => count(report.rows.len() as u64, "pair", "pairs"),
@@ -113,6 +120,7 @@ struct Cells {
     dst: String,
     proto: Option<String>,
     interface: Option<String>,
+    locality: Option<String>,
     packets: String,
     wire: String,
     ip: String,
@@ -127,6 +135,7 @@ impl Cells {
             dst: endpoint(row.dst, dport),
             proto: row.transport.map(|(proto, ..)| protocol(proto).into_owned()),
             interface: row.interface.as_deref().map(|name| clean(name).into_owned()),
+            locality: report.localities.then(|| row.locality.short().to_owned()),
             packets: format!("{}{}", estimated_mark(row.counters.estimated), grouped(row.counters.packets)),
             wire: bytes(row.counters.wire_bytes),
             ip: bytes(row.counters.ip_bytes),
@@ -140,6 +149,7 @@ impl Cells {
             dst: "Destination".to_owned(),
             proto: (report.kind == KeyKind::Flow).then(|| "Proto".to_owned()),
             interface: report.by_interface.then(|| "Iface".to_owned()),
+            locality: report.localities.then(|| "Way".to_owned()),
             packets: "Packets".to_owned(),
             wire: "Wire".to_owned(),
             ip: "IP".to_owned(),
@@ -148,12 +158,14 @@ impl Cells {
     }
 
     fn flat(self) -> Vec<String> {
-        let names = [Some(self.src), Some(self.dst), self.proto, self.interface].into_iter().flatten();
+        let names = [Some(self.src), Some(self.dst), self.proto, self.interface, self.locality];
+        let names = names.into_iter().flatten();
         names.chain([self.packets, self.wire, self.ip, self.share]).collect()
     }
 
     fn stacked(self) -> Vec<String> {
-        let kind: Vec<String> = [self.proto, self.interface].into_iter().flatten().collect();
+        let above = [self.proto, self.locality].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let kind: Vec<String> = [Some(above), self.interface].into_iter().flatten().collect();
         vec![
             format!("{}\n→ {}", self.src, self.dst),
             kind.join("\n"),

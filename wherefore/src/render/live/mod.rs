@@ -43,15 +43,27 @@ fn sum(amounts: impl IntoIterator<Item = Amount>) -> Amount {
     })
 }
 
-/// Everything an interval counted, in flows or not, by direction as number.
+/// What the host carried in an interval, in flows or not, by direction as number.
 fn by_direction(snapshot: &Snapshot) -> [Amount; 3] {
     let mut amounts = [Amount::default(); 3];
-    let flows = snapshot.flows.iter().map(|flow| (flow.direction(), amount(flow)));
-    let lost = snapshot.unaccounted.iter().map(|(key, amount)| (Direction::from_u8(key.direction), *amount));
-    for (direction, amount) in flows.chain(lost) {
+    let flows = snapshot.flows.iter().map(|flow| (flow.key.ifindex, flow.direction(), amount(flow)));
+    let lost = snapshot.unaccounted.iter();
+    let lost = lost.map(|(key, amount)| (key.ifindex, Direction::from_u8(key.direction), *amount));
+    for (_, direction, amount) in flows.chain(lost).filter(|part| snapshot.counts_for_host(part.0)) {
         amounts[direction as usize].add(&amount);
     }
     amounts
+}
+
+/// What was counted on interfaces that are stacked on others, and so is no part of the host's totals.
+fn beside(snapshot: &Snapshot) -> Amount {
+    let (all, host) = (snapshot.total(), snapshot.host_total());
+    Amount { packets: all.packets - host.packets, wire_bytes: all.wire_bytes - host.wire_bytes }
+}
+
+/// No watched interface is there.
+fn blind(snapshot: &Snapshot) -> bool {
+    snapshot.interfaces.is_empty() && snapshot.host_addresses.is_some()
 }
 
 const fn amount(flow: &Flow) -> Amount {
@@ -106,9 +118,7 @@ pub fn live_table(snapshot: &Snapshot, view: &LiveView<'_>) -> String {
         return String::new();
     }
     let mut head = Screen { width, color, lines: Vec::new() };
-    let watched: Vec<String> =
-        view.description.watched.iter().map(|w| format!("{} ({})", clean(&w.name), clean(&w.hook))).collect();
-    head.push(&format!("wherefore: watching {}", watched.join(", ")), Style::Bold);
+    head.push(&format!("wherefore: watching {}", watched(snapshot, view.description)), Style::Bold);
     head.push(&format!("{}: {}", view.description.backend, clean(&view.description.why)), Style::Dim);
     if snapshot.length.is_zero() {
         head.push(&format!("first figures in {}", duration(view.interval)), Style::Plain);
@@ -147,6 +157,21 @@ pub fn live_table(snapshot: &Snapshot, view: &LiveView<'_>) -> String {
     head.lines.append(&mut alerts.lines);
     head.lines.append(&mut foot.lines);
     head.lines.join("\n")
+}
+
+/// The interfaces of this interval, before the first those of the start, with the hooks these had.
+fn watched(snapshot: &Snapshot, description: &Description) -> String {
+    let with_hook = |name: &str| match description.watched.iter().find(|watched| watched.name == name) {
+        Some(watched) => format!("{} ({})", clean(name), clean(&watched.hook)),
+        None => clean(name).into_owned(),
+    };
+    let names: Vec<String> = if snapshot.length.is_zero() {
+        description.watched.iter().map(|watched| with_hook(&watched.name)).collect()
+    } else {
+        // Number 0 is none of them.
+        snapshot.interfaces.iter().filter(|(index, _)| **index > 0).map(|(_, name)| with_hook(name)).collect()
+    };
+    if names.is_empty() { "no interface".to_owned() } else { names.join(", ") }
 }
 
 /// The last of `recent` in at most `room` lines, oldest first. What follows the first line of one is indented.
@@ -188,6 +213,10 @@ fn rates(snapshot: &Snapshot) -> String {
         duration(snapshot.length),
         if snapshot.complete { "" } else { " (not a whole interval)" }
     );
+    let beside = beside(snapshot);
+    if beside.packets > 0 {
+        let _ = write!(line, " · on stacked interfaces besides {}", rate(beside.wire_bytes, snapshot.length));
+    }
     line
 }
 
@@ -231,7 +260,9 @@ fn warnings(snapshot: &Snapshot) -> Vec<String> {
             count(snapshot.late.packets, "packet", "packets")
         ));
     }
-    if snapshot.total().packets == 0 {
+    if blind(snapshot) {
+        warnings.push("no watched interface is there: nothing is counted".to_owned());
+    } else if snapshot.total().packets == 0 {
         warnings.push(match snapshot.skipped {
             0 => "not one packet in this interval".to_owned(),
             skipped => format!("not one packet in {} intervals", grouped(skipped + 1)),
@@ -349,7 +380,7 @@ mod tests {
             let mut all = Amount::default();
             for snapshot in &snapshots {
                 totals.add(snapshot);
-                all.add(&snapshot.total());
+                all.add(&snapshot.host_total());
             }
             prop_assert_eq!(totals.total(), all);
             prop_assert!(closing(&totals, Duration::from_secs(9), 2).contains(&grouped(all.wire_bytes)));
@@ -360,7 +391,7 @@ mod tests {
             for snapshot in &snapshots {
                 let line = interval_line(snapshot);
                 prop_assert!(!line.contains('\n'));
-                prop_assert!(line.contains(&grouped(snapshot.total().wire_bytes)));
+                prop_assert!(line.contains(&grouped(snapshot.host_total().wire_bytes)));
             }
         }
     }
@@ -381,6 +412,62 @@ mod tests {
         assert!(words.contains(&format!("{alert} 21 alerts")), "{table}");
         assert!(table.contains("old news"), "{table}");
         assert_eq!(table.lines().count(), 24);
+    }
+
+    #[test]
+    fn what_is_watched_now_is_said_and_that_nothing_is() {
+        let mut snapshot = Snapshot {
+            length: Duration::from_secs(5),
+            interfaces: [(0, "(any)"), (2, "eth0"), (7, "ve1\x1b")]
+                .map(|(i, name)| (i, name.to_owned()))
+                .into(),
+            host_addresses: Some(Default::default()),
+            ..Snapshot::default()
+        };
+        let description = description();
+        let table = live_table(&snapshot, &view(&description, &[], 100, 24));
+        assert!(table.starts_with("wherefore: watching eth0 (tcx), ve1\\u{1b}\n"), "{table}");
+        assert!(table.contains("! not one packet"), "{table}");
+        snapshot.interfaces.clear();
+        let table = live_table(&snapshot, &view(&description, &[], 100, 24));
+        assert!(table.starts_with("wherefore: watching no interface\n"), "{table}");
+        assert!(table.contains("! no watched interface is there: nothing is counted"), "{table}");
+        assert!(interval_line(&snapshot).ends_with("nothing is counted"));
+        // A capture file without packets is no such case.
+        snapshot.host_addresses = None;
+        assert!(!interval_line(&snapshot).contains("nothing is counted"));
+    }
+
+    /// The same packets on a VLAN and its carrier.
+    #[test]
+    fn the_host_s_totals_count_once_what_is_stacked() {
+        let on = |ifindex| {
+            let key = wherefore_common::FlowKey { ifindex, family: 4, ..Default::default() };
+            let counters =
+                wherefore_common::FlowCounters { packets: 10, wire_bytes: 1000, ..Default::default() };
+            Flow::new(key, counters)
+        };
+        let mut snapshot = Snapshot {
+            length: Duration::from_secs(1),
+            complete: true,
+            flows: vec![on(2), on(3)],
+            stacked: [3].into(),
+            ..Snapshot::default()
+        };
+        let key = UnaccountedKey { ifindex: 3, ..UnaccountedKey::default() };
+        snapshot.add_unaccounted(key, Amount { packets: 1, wire_bytes: 60 });
+        let line = interval_line(&snapshot);
+        assert!(line.contains("in 1.00 kB/s 10 p/s") && line.contains("1,000 bytes in 10 packets"), "{line}");
+        assert!(line.contains("on stacked interfaces besides 1.06 kB/s"), "{line}");
+        let mut totals = Totals::default();
+        totals.add(&snapshot);
+        let closing = closing(&totals, Duration::from_secs(1), 0);
+        assert!(closing.contains(": 10 packets, 1,000 bytes on the wire"), "{closing}");
+        assert!(
+            closing.contains("besides, on interfaces stacked on these: 11 packets, 1,060 bytes"),
+            "{closing}"
+        );
+        assert!(!closing.contains("in no flow"), "{closing}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use wherefore_common::Direction;
 
 use super::{Screen, Style};
 use crate::{
+    locality::Locality,
     render::text::{clean, columns, count, endpoint, estimated_mark, ports, protocol, rate, share},
     snapshot::{Flow, Snapshot},
 };
@@ -56,7 +57,11 @@ impl Line {
             src: endpoint(flow.src(), sport),
             dst: endpoint(flow.dst(), dport),
             proto: protocol(flow.key.proto).into_owned(),
-            way: way(flow.direction()),
+            way: if flow.locality == Locality::Forwarded {
+                flow.locality.short()
+            } else {
+                way(flow.direction())
+            },
             interface: clean(&name).into_owned(),
             rate: format!(
                 "{}{}",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use wherefore_common::Amount;
 
-use super::{by_direction, lost_by_reason, rates, rows, sum};
+use super::{beside, blind, by_direction, lost_by_reason, rates, rows, sum};
 use crate::{
     render::text::{bytes, count, duration, grouped, reason},
     snapshot::Snapshot,
@@ -15,8 +15,10 @@ use crate::{
 pub struct Totals {
     /// Intervals, also those without a packet.
     pub intervals: u64,
-    /// Everything counted, by [`wherefore_common::Direction`] as number.
+    /// What the host carried, by [`wherefore_common::Direction`] as number.
     pub directions: [Amount; 3],
+    /// What was counted besides, on interfaces that are stacked on others.
+    pub stacked: Amount,
     /// Packets without a flow, by a reason's number.
     pub unaccounted: BTreeMap<u8, Amount>,
     /// Packets that may stand for several on the wire.
@@ -34,7 +36,10 @@ impl Totals {
         for (sum, amount) in self.directions.iter_mut().zip(by_direction(snapshot)) {
             sum.add(&amount);
         }
-        for (key, amount) in &snapshot.unaccounted {
+        self.stacked.add(&beside(snapshot));
+        for (key, amount) in
+            snapshot.unaccounted.iter().filter(|(key, _)| snapshot.counts_for_host(key.ifindex))
+        {
             self.unaccounted.entry(key.reason).or_default().add(amount);
         }
         self.estimated += snapshot.estimated().values().sum::<u64>();
@@ -52,7 +57,7 @@ impl Totals {
 /// One interval as one line, for logs, which bring the time themselves.
 #[must_use]
 pub fn interval_line(snapshot: &Snapshot) -> String {
-    let total = snapshot.total();
+    let total = snapshot.host_total();
     let mut line = format!(
         "{} · {} in {}",
         rates(snapshot),
@@ -60,16 +65,20 @@ pub fn interval_line(snapshot: &Snapshot) -> String {
         count(total.packets, "packet", "packets"),
     );
     if let [flow] = rows::top(snapshot, 1)[..] {
-        let top = rows::Line::new(flow, snapshot, total.wire_bytes);
+        let all = snapshot.total().wire_bytes;
+        let top = rows::Line::new(flow, snapshot, all);
         let _ = write!(
             line,
             " · largest flow: {} → {} {} {} {} {}",
             top.src, top.dst, top.proto, top.way, top.interface, top.rate
         );
         // Of a flow that is alone the figures before have told the rate and the share.
-        if flow.counters.wire_bytes < total.wire_bytes {
+        if flow.counters.wire_bytes < all {
             let _ = write!(line, " ({})", top.share);
         }
+    }
+    if blind(snapshot) {
+        line.push_str(" · no watched interface is there: nothing is counted");
     }
     let lost = lost_by_reason(snapshot, |_| true);
     if !lost.is_empty() {
@@ -112,6 +121,14 @@ pub fn closing(totals: &Totals, length: Duration, alerts: u64) -> String {
                 bytes(amount.wire_bytes)
             );
         }
+    }
+    if totals.stacked.packets > 0 {
+        let _ = writeln!(
+            out,
+            "  besides, on interfaces stacked on these: {}, {}",
+            count(totals.stacked.packets, "packet", "packets"),
+            count(totals.stacked.wire_bytes, "byte", "bytes")
+        );
     }
     for (number, amount) in totals.unaccounted.iter().filter(|(_, amount)| amount.packets > 0) {
         let _ = writeln!(

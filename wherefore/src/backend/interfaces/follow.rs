@@ -70,9 +70,9 @@ struct Seat {
     stacked: bool,
 }
 
-/// Interfaces attached to before a poll is answered. Two TCX programs take some 30 ms: the kernel waits for a grace
-/// period each.
-const AT_A_TIME: usize = 8;
+/// Interfaces attached to before a poll is answered. The two TCX programs of one take 30 ms, on a busy machine 170 ms:
+/// the kernel waits for a grace period each.
+const AT_A_TIME: usize = 2;
 
 /// The thread that follows.
 pub(in crate::backend) struct Follower {

@@ -208,6 +208,37 @@ fn a_new_interface_does_not_wait_for_a_poll() {
     });
 }
 
+/// An expression holds for those that come later, also where they are the first without Ethernet headers.
+#[test]
+fn an_expression_holds_for_new_interfaces_of_any_kind() {
+    with_both(|choice| {
+        let (host, world) = (Netns::new("host"), Netns::new("world"));
+        cable(&host, "eth0", "192.0.2", &world);
+        let settings = LiveSettings {
+            interfaces: request("eth0 tun* ct*"),
+            expression: Some("udp port 1000".into()),
+            ..scenario::settings()
+        };
+        let backend = host.run(|| live::start(choice, "asked for", &settings));
+        let backend = backend.unwrap_or_else(|error| panic!("start: {error}"));
+        let mut watch =
+            Watch { netns: &host, backend, packets: BTreeMap::new(), host: 0, last: Snapshot::default() };
+        watch.watches(&["eth0"]);
+        let _tun = device::tun(&host, "tun0");
+        host.ip("address add 203.0.113.1/24 dev tun0");
+        cable(&host, "ct0", "198.51.100", &world);
+        watch.watches(&["eth0", "tun0", "ct0"]);
+        for (to, packets) in [(A, 3), (B, 4), (C, 5)] {
+            watch.send(to, 1000, packets);
+            watch.send(to, 1001, packets);
+        }
+        watch.counts("eth0", 1000, 3);
+        watch.counts("ct0", 1000, 4);
+        watch.counts("tun0", 1000, 5);
+        assert!(watch.packets.keys().all(|(_, port)| *port == 1000), "{:?}", watch.packets);
+    });
+}
+
 #[test]
 fn a_new_name_and_a_pause_lose_nothing() {
     with_both(|choice| {

@@ -10,7 +10,7 @@ use aya::programs::TcAttachType;
 use nix::sys::signal::Signal;
 use wherefore::backend::{
     Backend, Hook, LiveSettings,
-    ebpf::{self, EbpfBackend, Start, Target},
+    ebpf::{self, EbpfBackend},
     probe::{Way, chain},
 };
 use wherefore_common::Direction;
@@ -73,10 +73,8 @@ impl<'a> Talk<'a> {
 
     /// Starts counting on the host's device.
     fn start(&self, hook: Hook) -> Result<EbpfBackend, wherefore::backend::Error> {
-        let (netns, name) = self.lan.host();
-        let target = Target { name: name.into(), index: device::index(netns, name), start: Start::Ethernet };
         let settings = LiveSettings { hook, ..scenario::settings() };
-        netns.run(|| ebpf::start(&settings, &[target]))
+        self.lan.host.run(|| ebpf::start(&settings))
     }
 
     /// As [`Self::start`]. An XDP program whose link was closed may take a moment to go: a process that another

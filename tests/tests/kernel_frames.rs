@@ -14,7 +14,7 @@ use wherefore_common::{
 use wherefore_tests::{
     PATIENCE, can_load,
     frame::{Frame, Link, QINQ, UDP, V4, VLAN, udp, v6},
-    pair::{FAR, NEAR, both, namespace, settings},
+    pair::{FAR, NEAR, namespace, settings},
     tally::Tally,
     traffic::send_frames,
     wait_until,
@@ -146,7 +146,7 @@ fn counted_as(hook: Hook, mtu: Option<u32>, frames: &[Frame], others: &[(Frame, 
             netns.ip(&format!("link set {device} mtu {mtu}"));
         }
     }
-    let mut backend = netns.run(|| ebpf::start(&settings(hook), &both()).unwrap());
+    let mut backend = netns.run(|| ebpf::start(&settings(hook)).unwrap());
     let mut expected = Tally::default();
     for direction in [Direction::Egress, Direction::Ingress] {
         for frame in frames {
@@ -208,6 +208,6 @@ fn jumbo_frames_are_exact() {
     for device in [NEAR, FAR] {
         netns.ip(&format!("link set {device} mtu {MTU}"));
     }
-    let refused = netns.run(|| ebpf::start(&settings(Hook::Xdp), &both())).err().unwrap().to_string();
+    let refused = netns.run(|| ebpf::start(&settings(Hook::Xdp))).err().unwrap().to_string();
     assert!(refused.contains("MTU") && refused.contains("--hook tc"), "{refused}");
 }

@@ -15,7 +15,7 @@ use wherefore_common::{Direction, Reason};
 use wherefore_tests::{
     Netns, PATIENCE, can_load, device,
     frame::{Frame, Link, TCP, UDP, V4, tcp, udp},
-    pair::{FAR, NEAR, both, namespace, settings, target},
+    pair::{FAR, NEAR, namespace, only, settings},
     program::{Act, Other},
     traffic::{send_frames, send_frames_here},
     volley::{pin, processors},
@@ -112,7 +112,7 @@ fn a_full_table_loses_nothing(hook: Hook) {
     }
     let netns = namespace();
     let settings = LiveSettings { table_size: ROOM, ..settings(hook) };
-    let mut backend = netns.run(|| ebpf::start(&settings, &both()).unwrap());
+    let mut backend = netns.run(|| ebpf::start(&settings).unwrap());
     let others = [(); 2].map(|()| Other::tc(Act::Pass));
     let _attached = netns.run(|| {
         let ends = others.iter().zip([FAR, NEAR]);
@@ -183,9 +183,8 @@ fn a_talker_stays_a_flow(talk_on: usize, scan_on: usize) {
     /// Packets of the scan between two of the talker.
     const BETWEEN: usize = 1000;
     let netns = namespace();
-    let settings = LiveSettings { table_size: ROOM.into(), ..settings(Hook::Tc) };
-    let near = [netns.run(|| target(NEAR))];
-    let mut backend = netns.run(|| ebpf::start(&settings, &near).unwrap());
+    let settings = LiveSettings { table_size: ROOM.into(), ..only(NEAR, Hook::Tc) };
+    let mut backend = netns.run(|| ebpf::start(&settings).unwrap());
     let link = Link { src: [2, 0, 0, 0, 0, 1], dst: [2, 0, 0, 0, 0, 9], tags: Vec::new() };
     let talker = Ipv4Addr::new(198, 51, 100, 1);
     let frame = |src, port| {

@@ -22,7 +22,7 @@ use wherefore_common::Direction;
 use wherefore_tests::{
     PATIENCE, can_load,
     frame::{Frame, Link, UDP, V4, udp},
-    pair::{FAR, NEAR, both, namespace, settings, target},
+    pair::{FAR, NEAR, index, namespace, settings},
     program::{Act, Lengthy, Other, Stage},
     tally::Count,
     volley::{Sent, volley},
@@ -58,7 +58,7 @@ impl Sides {
     /// In the order of [`expected`].
     fn new(flows: usize) -> Self {
         let side = |device, direction| Side {
-            ifindex: target(device).index,
+            ifindex: index(device),
             direction,
             flows: vec![Count::default(); flows],
             passed: (0, 0),
@@ -114,7 +114,7 @@ fn swaps_lose_and_double_nothing(hook: Hook, flows: u16, swaps: usize) {
     let _alone = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
     namespace().run(|| {
         let settings = LiveSettings { table_size: 1 << 17, ..settings(hook) };
-        let mut backend = ebpf::start(&settings, &both()).unwrap();
+        let mut backend = ebpf::start(&settings).unwrap();
         let (witness, mut careless) = (Other::tc(Act::Pass), Other::tc(Act::Pass));
         let _attached = [&witness, &careless].map(|other| other.attach_tcx(NEAR, TcAttachType::Egress));
         let [near, far] = [[1, 2], [3, 4]].map(|hosts| frames(flows, hosts));

@@ -7,10 +7,7 @@
 use std::net::{SocketAddr, UdpSocket};
 
 use aya::programs::TcAttachType;
-use wherefore::backend::{
-    Backend, Hook, LiveSettings,
-    ebpf::{self, Start, Target},
-};
+use wherefore::backend::{Backend, Hook, LiveSettings, ebpf, interfaces::Request};
 use wherefore_common::Direction;
 use wherefore_tests::{
     Netns, device,
@@ -35,11 +32,9 @@ struct Watch {
 
 impl Watch {
     fn new((netns, device): (&Netns, &str), hook: Hook, to_end: Direction) -> Self {
-        let settings =
-            LiveSettings { interfaces: vec![device.into()], hook, table_size: 1024, ..scenario::settings() };
-        let target =
-            Target { name: device.into(), index: device::index(netns, device), start: Start::Ethernet };
-        let backend = netns.run(|| ebpf::start(&settings, &[target]));
+        let interfaces = Request::named([device]);
+        let settings = LiveSettings { interfaces, hook, table_size: 1024, ..scenario::settings() };
+        let backend = netns.run(|| ebpf::start(&settings));
         let backend = backend.unwrap_or_else(|error| panic!("{hook:?} on {device}: {error}"));
         Self { backend: Box::new(backend), to_end, tally: Tally::default() }
     }

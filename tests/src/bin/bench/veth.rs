@@ -125,9 +125,7 @@ fn watched(watcher: Watcher, packets: u32) -> Result<Rate> {
             rate
         }
         Watcher::Wherefore(hook) => {
-            let mut settings = pair::settings(hook);
-            settings.interfaces = vec![NEAR.into()];
-            let backend = ebpf::start(&settings, &[pair::target(NEAR)])?;
+            let backend = ebpf::start(&pair::only(NEAR, hook))?;
             let rate = send(packets);
             drop(backend);
             rate

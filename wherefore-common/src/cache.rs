@@ -5,13 +5,26 @@
 //! who is struck [`STRIKES`] times without a packet of its own in between, is written to the table and gives way.
 //! So the flows that send the most keep their slots, and a thousand that send little do not push each other out.
 //!
+//! Where hardly a packet finds its flow in the cache (a scan, a flood), looking there only costs: then most packets go
+//! past it, and one in [`PROBE`] tries.
+//!
 //! Slots carry the generation they count for, so one from an earlier interval, which user space has read, is as
 //! good as empty: nothing ever needs clearing.
 
-use crate::FlowCounters;
+use crate::{Extra, Stored};
 
 /// Strikes that end a flow's hold on a slot.
-pub const STRIKES: u32 = 4;
+pub const STRIKES: u32 = 16;
+
+/// Pressure ([`crate::Totals::pressure`]) beyond which packets go past the cache, and the most there can be.
+pub const PRESSURE: u32 = 64;
+/// See [`PRESSURE`].
+pub const PRESSURE_MOST: u32 = 128;
+/// What a packet that finds its flow takes from the pressure, where one that does not adds 1: below one in four, the
+/// cache is left alone.
+pub const RELIEF: u32 = 3;
+/// One packet in so many, a power of two, tries the cache all the same.
+pub const PROBE: u64 = 16;
 
 /// One slot: two cache lines, of which a packet of its flow touches the first.
 ///
@@ -26,31 +39,25 @@ pub struct Slot {
     pub packets_strikes: u32,
     /// The low half of the number of ticks when the last packet came.
     pub last_tick: u32,
-    /// As in [`FlowCounters`].
+    /// As in [`Stored`].
     pub wire_bytes: u64,
-    /// Ticks when the flow took the slot.
-    pub first_tick: u64,
-    /// What the link's bytes were beyond one [`LINK`] a packet (wrapping): 0 for nearly all, so that the second
-    /// line is left alone.
+    /// As in [`Stored`]: 0 for nearly all, so that the second line is left alone.
     pub beyond_link: u64,
-    /// As in [`FlowCounters`].
-    pub estimated: u64,
-    /// Likewise.
-    pub cookie: u64,
+    /// What few flows have.
+    pub extra: Extra,
+    /// Likewise when the flow took the slot.
+    pub first_tick: u32,
     /// [`REJECTED`] and [`FIRST_HAND`].
     pub flags: u32,
     /// Always 0.
-    pub pad: [u32; 7],
+    pub pad: [u64; 4],
 }
 
 /// A CIDR filter rejects the flow: the counts belong to no flow.
 pub const REJECTED: u32 = 1;
-/// The flow took a slot that nobody had in this interval. It would have done so with an earlier packet, so there was
-/// none on this CPU: the slot holds all of it, unless it gives way.
+/// The flow took a slot that nobody had in this interval, before any packet went past the cache. It would have done so
+/// with an earlier packet, so there was none on this CPU: the slot holds all of it, unless it gives way.
 pub const FIRST_HAND: u32 = 2;
-
-/// Bytes between wire and IP bytes of an ordinary packet: an Ethernet header.
-pub const LINK: u32 = 14;
 
 /// Where the strikes begin in [`Slot::packets_strikes`].
 pub const STRIKE_SHIFT: u32 = 24;
@@ -83,20 +90,16 @@ impl Slot {
         [a, b, c, d, e, last & 0xffff_ffff]
     }
 
-    /// What it counted, in [`FlowCounters`] of ticks.
+    /// What it counted.
     #[inline(always)]
     #[must_use]
-    pub const fn counters(&self) -> FlowCounters {
-        let packets = self.packets() as u64;
-        let ticks = self.last_tick.wrapping_sub(self.first_tick as u32) as u64;
-        FlowCounters {
-            packets,
+    pub const fn stored(&self) -> Stored {
+        Stored {
+            packets: self.packets() as u64,
             wire_bytes: self.wire_bytes,
-            ip_bytes: self.wire_bytes.wrapping_sub(packets * LINK as u64).wrapping_sub(self.beyond_link),
-            first_ns: self.first_tick,
-            last_ns: self.first_tick.wrapping_add(ticks),
-            estimated: self.estimated,
-            cookie: self.cookie,
+            beyond_link: self.beyond_link,
+            last_tick: self.last_tick,
+            first_tick: self.first_tick,
         }
     }
 
@@ -165,22 +168,20 @@ mod tests {
             packets_strikes: 3,
             last_tick: 2,
             wire_bytes: 300,
-            first_tick: (1 << 40) + 0xffff_fffe,
+            first_tick: 0xffff_fffe,
             // A padded frame, and two without a link header.
             beyond_link: 6_u64.wrapping_sub(28),
             ..Slot::default()
         };
         assert_eq!((slot.key(), slot.generation()), (key, 7));
-        let counters = slot.counters();
-        assert_eq!(
-            (counters.packets, counters.wire_bytes, counters.ip_bytes),
-            (3, 300, 300 - 3 * 14 - 6 + 28)
-        );
-        assert_eq!(counters.last_ns - counters.first_ns, 4);
-        // Three strikes are survived, and a packet in between forgives them.
-        assert!(![slot.strike(), slot.strike(), slot.strike()].contains(&true));
+        let stored = slot.stored();
+        assert_eq!((stored.packets, stored.wire_bytes), (3, 300));
+        assert_eq!(stored.ip_bytes(), 300 - 3 * 14 - 6 + 28);
+        assert_eq!((stored.first_tick, stored.last_tick), (0xffff_fffe, 2));
+        // All strikes but the last are survived, and a packet in between forgives them.
+        assert!(!(1..STRIKES).any(|_| slot.strike()));
         slot.add_packets(1);
-        assert!(![slot.strike(), slot.strike(), slot.strike()].contains(&true));
+        assert!(!(1..STRIKES).any(|_| slot.strike()));
         assert!(slot.strike());
         assert_eq!(slot.packets(), 4);
     }

@@ -2,8 +2,7 @@
 
 /// What one flow carried in one interval.
 ///
-/// Times are nanoseconds of the clock of whoever counts: the packet's own timestamp in a capture. The kernel
-/// programs write ticks of the kernel's timer in their place, which user space makes nanoseconds of.
+/// Times are nanoseconds of the clock of whoever counts: the packet's own timestamp in a capture.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowCounters {
@@ -40,6 +39,47 @@ impl FlowCounters {
         }
     }
 }
+
+/// Bytes between wire and IP bytes of an ordinary packet: an Ethernet header.
+pub const LINK: u32 = 14;
+
+/// [`FlowCounters`] as the kernel's flow tables hold them: no more than 32 bytes, so that header, key and value of an
+/// entry are two cache lines, and nothing that is the same for nearly all packets, as each atomic addition costs 6 ns.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// As in [`FlowCounters`].
+    pub packets: u64,
+    /// Likewise.
+    pub wire_bytes: u64,
+    /// Bytes between wire and IP bytes, beyond one [`LINK`] a packet (wrapping).
+    pub beyond_link: u64,
+    /// When the last packet came, in the low half of the number of ticks of the kernel's timer.
+    pub last_tick: u32,
+    /// When the first one did.
+    pub first_tick: u32,
+}
+
+/// What few flows have besides, in a table of its own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// As in [`FlowCounters`].
+    pub estimated: u64,
+    /// Likewise.
+    pub cookie: u64,
+}
+
+impl Stored {
+    /// The IP bytes.
+    #[must_use]
+    pub const fn ip_bytes(&self) -> u64 {
+        let link = self.packets.wrapping_mul(LINK as u64).wrapping_add(self.beyond_link);
+        self.wire_bytes.wrapping_sub(link)
+    }
+}
+
+const _: () = assert!(size_of::<Stored>() == 32);
 
 /// Packets and bytes without a flow.
 #[repr(C)]
@@ -82,8 +122,11 @@ pub struct Totals {
     pub rejected_packets: u64,
     /// Of `wire_bytes`, theirs.
     pub rejected_bytes: u64,
-    /// Always 0.
-    pub pad: u64,
+    /// How little the cache helps at the moment: grows with packets whose flow had no slot and could get none,
+    /// falls with those that had one.
+    pub pressure: u32,
+    /// 1 where packets went past the cache for that.
+    pub bypassed: u32,
 }
 
 const _: () = assert!(size_of::<Totals>() == 64);
@@ -97,3 +140,9 @@ unsafe impl aya::Pod for Amount {}
 #[cfg(feature = "user")]
 // SAFETY: repr(C), integers only; the size assertion above shows there is no padding.
 unsafe impl aya::Pod for Totals {}
+#[cfg(feature = "user")]
+// SAFETY: repr(C), integers only, no padding: two halves between whole words.
+unsafe impl aya::Pod for Stored {}
+#[cfg(feature = "user")]
+// SAFETY: repr(C), only u64 fields, no padding.
+unsafe impl aya::Pod for Extra {}

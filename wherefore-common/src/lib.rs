@@ -16,6 +16,6 @@ pub mod reason;
 pub mod sketch;
 pub mod tables;
 
-pub use counters::{Amount, FlowCounters, Totals};
+pub use counters::{Amount, Extra, FlowCounters, Stored, Totals};
 pub use key::{Direction, FlowKey, UnaccountedKey};
 pub use reason::Reason;

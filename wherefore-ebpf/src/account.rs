@@ -1,9 +1,11 @@
 //! From a parsed packet to the tables.
 
+use core::ptr;
+
 use aya_ebpf::{EbpfContext, Global, helpers::generated::bpf_get_socket_cookie};
 use aya_log_ebpf::debug;
 use wherefore_common::{
-    Direction, Reason, UnaccountedKey,
+    Direction, Reason, Totals, UnaccountedKey,
     offload::{self, Offload, Size},
     parse::{self, Parsed},
 };
@@ -93,8 +95,8 @@ pub fn plain_skb(skb: &Skb, direction: Direction) -> bool {
     let size = Size { packets: 1, wire_bytes: figures.len + figures.tag, ip_bytes: plain.ip_len };
     let key = key(plain.addresses, (plain.sport, plain.dport), (plain.proto, plain.family), &place);
     let generation = tables::generation();
-    total(generation, &place, figures.len, &size);
-    let outcome = cache::count(generation, &key, &Volume::new(&size), || cookie(skb, direction));
+    let totals = total(generation, &place, figures.len, &size);
+    let outcome = cache::count(generation, &key, &Volume::new(&size), totals, || cookie(skb, direction));
     if LOG_ON.load() != 0 && outcome != Outcome::Known {
         functions::wherefore_log(
             skb.raw(),
@@ -120,11 +122,11 @@ pub fn skb(skb: &Skb, direction: Direction, result: Result<(), Reason>, parsed: 
             Size { packets, wire_bytes, ip_bytes: 0 }
         }
     };
-    total(generation, &place, figures.len, &size);
+    let totals = total(generation, &place, figures.len, &size);
     match result {
         Ok(()) => {
             let key = parsed_key(parsed, &place);
-            match cache::count(generation, &key, &Volume::new(&size), || cookie(skb, direction)) {
+            match cache::count(generation, &key, &Volume::new(&size), totals, || cookie(skb, direction)) {
                 Outcome::Known => {}
                 Outcome::New => log_new(skb.ctx(), place.ifindex, parsed.proto, size.wire_bytes),
                 Outcome::Refused => log_refused(skb.ctx(), place.ifindex, parsed.proto),
@@ -193,8 +195,8 @@ pub fn plain_xdp(frame: &Xdp) -> bool {
     let size = Size { packets: 1, wire_bytes: frame.len(), ip_bytes: plain.ip_len };
     let key = key(plain.addresses, (plain.sport, plain.dport), (plain.proto, plain.family), &place);
     let generation = tables::generation();
-    total(generation, &place, size.wire_bytes, &size);
-    cache::count(generation, &key, &Volume::of_xdp(frame, &size), || 0);
+    let totals = total(generation, &place, size.wire_bytes, &size);
+    cache::count(generation, &key, &Volume::of_xdp(frame, &size), totals, || 0);
     true
 }
 
@@ -206,11 +208,16 @@ pub fn xdp(frame: &Xdp, result: Result<(), Reason>, parsed: &Parsed) {
     let generation = tables::generation();
     let ip_bytes = if result.is_ok() { parsed.ip_bytes(len) } else { 0 };
     let size = Size { packets: 1, wire_bytes: len, ip_bytes };
-    total(generation, &place, len, &size);
+    let totals = total(generation, &place, len, &size);
     match result {
         Ok(()) => {
-            if cache::count(generation, &parsed_key(parsed, &place), &Volume::of_xdp(frame, &size), || 0)
-                == Outcome::New
+            if cache::count(
+                generation,
+                &parsed_key(parsed, &place),
+                &Volume::of_xdp(frame, &size),
+                totals,
+                || 0,
+            ) == Outcome::New
             {
                 log_new(frame.ctx(), place.ifindex, parsed.proto, len);
             }
@@ -222,16 +229,18 @@ pub fn xdp(frame: &Xdp, result: Result<(), Reason>, parsed: &Parsed) {
     }
 }
 
+/// Counts a packet in the totals; the slot of them, or null.
 #[inline(always)]
-fn total(generation: u32, place: &Place, handed_over: u32, size: &Size) {
-    if TOTALS_ON.load() != 0 {
-        let Place { ifindex, direction } = *place;
-        let Size { packets, wire_bytes, .. } = *size;
-        totals::count(
-            generation,
-            &Passed { ifindex, direction, handed_over, packets, wire_bytes, rejected: false },
-        );
+fn total(generation: u32, place: &Place, handed_over: u32, size: &Size) -> *mut Totals {
+    if TOTALS_ON.load() == 0 {
+        return ptr::null_mut();
     }
+    let Place { ifindex, direction } = *place;
+    let Size { packets, wire_bytes, .. } = *size;
+    totals::count(
+        generation,
+        &Passed { ifindex, direction, handed_over, packets, wire_bytes, rejected: false },
+    )
 }
 
 /// The cookie of the socket that a packet leaves.

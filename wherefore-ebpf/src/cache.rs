@@ -5,8 +5,9 @@
 
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use wherefore_common::{
-    FlowCounters, FlowKey,
-    cache::{FIRST_HAND, FULL, LINK, REJECTED, Slot, hash, head},
+    Extra, FlowKey, Stored, Totals,
+    cache::{FIRST_HAND, FULL, PRESSURE, PRESSURE_MOST, PROBE, REJECTED, RELIEF, Slot, hash, head},
+    counters::LINK,
     tables::part,
 };
 
@@ -24,71 +25,111 @@ static CACHE: Array<Slot, 2, MMAPABLE> = Array::new();
 #[unsafe(no_mangle)]
 static CACHE_BITS: Global<u8> = Global::new(0);
 
-/// Counts a packet in its flow, whose key comes as words. `cookie` is asked for where the flow is new here.
+/// Counts a packet in its flow, whose key comes as words. `totals` is the slot it was counted
+/// in, or null; `cookie` is asked for where the flow is new here.
 #[inline(always)]
-pub fn count(generation: u32, key: &[u64; 6], volume: &Volume, cookie: impl FnOnce() -> u64) -> Outcome {
+pub fn count(
+    generation: u32,
+    key: &[u64; 6],
+    volume: &Volume,
+    totals: *mut Totals,
+    cookie: impl FnOnce() -> u64,
+) -> Outcome {
     let bits = u32::from(CACHE_BITS.load());
     let head = head(key, generation);
     let mut mine: *mut Slot = core::ptr::null_mut();
-    if bits != 0 {
+    // SAFETY: a valid pointer into the map or null, to a slot that only this CPU writes to (see above).
+    let mut totals = unsafe { totals.as_mut() };
+    if bits != 0 && !past(&mut totals) {
         let first = part(cpu(), generation) << bits | (hash(key) >> (64 - bits)) as u32;
         if let Some(slot) = CACHE.get_ptr_mut(first) {
             // SAFETY: a valid pointer into the map, to a slot that only this CPU writes to (see above).
             let slot = unsafe { &mut *slot };
             if hit(slot, &head, volume) {
+                relieve(&mut totals);
                 return Outcome::Known;
             }
             if let Some(other) = CACHE.get_ptr_mut(first ^ 1) {
                 // SAFETY: likewise.
                 let other = unsafe { &mut *other };
                 if hit(other, &head, volume) {
+                    relieve(&mut totals);
                     return Outcome::Known;
                 }
                 if slot.generation() != generation {
                     mine = slot;
                 } else if other.generation() != generation {
                     mine = other;
-                } else if slot.strike() {
-                    mine = slot;
+                } else {
+                    press(&mut totals);
+                    if slot.strike() {
+                        mine = slot;
+                    }
                 }
             }
         }
     }
-    let tick = ticks();
+    let tick = ticks() as u32;
     let packets = u64::from(volume.packets);
-    let estimated = if volume.estimated { packets } else { 0 };
-    let cookie = cookie();
+    let extra = Extra { estimated: if volume.estimated { packets } else { 0 }, cookie: cookie() };
     let rejected = cidr::rejects(generation, key);
     // SAFETY: as above.
     let Some(slot) = (unsafe { mine.as_mut() }) else {
-        let counters = FlowCounters {
+        let stored = Stored {
             packets,
             wire_bytes: u64::from(volume.wire_bytes),
-            ip_bytes: u64::from(volume.ip_bytes),
-            first_ns: tick,
-            last_ns: tick,
-            estimated,
-            cookie,
+            beyond_link: beyond_link(volume),
+            last_tick: tick,
+            first_tick: tick,
         };
-        return tables::put(generation, &FlowKey::from_words(*key), &counters, rejected);
+        return tables::put(generation, &FlowKey::from_words(*key), &stored, &extra, rejected);
     };
     let mut flags = if rejected { REJECTED } else { 0 };
     if slot.generation() == generation {
         let rejected = slot.flags & REJECTED != 0;
-        tables::put(generation, &FlowKey::from_words(slot.key()), &slot.counters(), rejected);
-    } else {
+        tables::put(generation, &FlowKey::from_words(slot.key()), &slot.stored(), &slot.extra, rejected);
+    } else if totals.is_none_or(|totals| totals.bypassed == 0) {
         flags |= FIRST_HAND;
     }
     slot.head = head;
     slot.packets_strikes = volume.packets;
-    slot.last_tick = tick as u32;
+    slot.last_tick = tick;
     slot.wire_bytes = u64::from(volume.wire_bytes);
     slot.first_tick = tick;
     slot.beyond_link = beyond_link(volume);
-    slot.estimated = estimated;
-    slot.cookie = cookie;
+    slot.extra = extra;
     slot.flags = flags;
     Outcome::New
+}
+
+/// Whether the packet goes past the cache, because hardly one finds its flow there.
+#[inline(always)]
+fn past(totals: &mut Option<&mut Totals>) -> bool {
+    match totals {
+        Some(totals) if totals.pressure > PRESSURE && totals.seen_packets % PROBE != 0 => {
+            totals.bypassed = 1;
+            true
+        }
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn relieve(totals: &mut Option<&mut Totals>) {
+    if let Some(totals) = totals
+        && totals.pressure != 0
+    {
+        totals.pressure = totals.pressure.saturating_sub(RELIEF);
+    }
+}
+
+#[inline(always)]
+fn press(totals: &mut Option<&mut Totals>) {
+    if let Some(totals) = totals
+        && totals.pressure < PRESSURE_MOST
+    {
+        totals.pressure += 1;
+    }
 }
 
 /// Adds a packet to a slot if that is its flow's.
@@ -106,7 +147,7 @@ fn hit(slot: &mut Slot, head: &[u64; 6], volume: &Volume) -> bool {
         slot.beyond_link = slot.beyond_link.wrapping_add(beyond);
     }
     if volume.estimated {
-        slot.estimated += u64::from(volume.packets);
+        slot.extra.estimated += u64::from(volume.packets);
     }
     true
 }

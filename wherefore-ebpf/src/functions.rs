@@ -11,7 +11,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use wherefore_common::{
-    FlowKey, UnaccountedKey,
+    Extra, FlowKey, UnaccountedKey,
     parse::{self, Packet, Step},
 };
 
@@ -78,6 +78,17 @@ pub extern "C" fn wherefore_judge(key: *const [u64; 6], generation: u64, include
     }
     // SAFETY: valid and not null, says the verifier; nobody writes to it meanwhile.
     u64::from(cidr::judge(generation as u32, unsafe { &*key }, includes))
+}
+
+/// Adds what few flows have.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn wherefore_extra(key: *const FlowKey, generation: u64, estimated: u64, cookie: u64) -> u64 {
+    if !key.is_null() {
+        // SAFETY: as above.
+        tables::add_extra(generation as u32, unsafe { &*key }, &Extra { estimated, cookie });
+    }
+    0
 }
 
 /// Remembers a flow that found no room in the table.

@@ -16,7 +16,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use wherefore_common::{
-    Amount, FlowCounters, FlowKey, Reason, UnaccountedKey, sketch,
+    Amount, Extra, FlowKey, Reason, Stored, UnaccountedKey, sketch,
     tables::{FALLBACK_SLOTS, UNACCOUNTED_ENTRIES, fallback_slot},
 };
 
@@ -27,7 +27,11 @@ static GENERATION: Array<u32, 1> = Array::new();
 /// The flow tables. The inner maps are made by user space in the size asked for: the one described
 /// here only gives key and value (a kernel before 5.10 would want equal sizes).
 #[btf_map]
-static FLOWS: ArrayOfMaps<HashMap<FlowKey, FlowCounters, 1>, 2> = ArrayOfMaps::new();
+static FLOWS: ArrayOfMaps<HashMap<FlowKey, Stored, 1>, 2> = ArrayOfMaps::new();
+
+/// What few flows have besides. One entry where nobody asked for any of it.
+#[btf_map]
+static EXTRAS: ArrayOfMaps<HashMap<FlowKey, Extra, 1>, 2> = ArrayOfMaps::new();
 
 /// Packets without a flow.
 #[btf_map]
@@ -88,25 +92,27 @@ fn add(counter: *mut u64, value: u64) {
     unsafe { asm!("lock *(u64 *)({p} + 0) += {v}", p = in(reg) counter, v = in(reg) value) };
 }
 
+/// Whether one tick comes before another, both within half a turn of their 32 bits.
 #[inline(always)]
-fn add_flow(counters: *mut FlowCounters, more: &FlowCounters) {
+const fn before(one: u32, other: u32) -> bool {
+    one.wrapping_sub(other).cast_signed() < 0
+}
+
+#[inline(always)]
+fn add_flow(counters: *mut Stored, more: &Stored) {
     // SAFETY: the pointer comes from a lookup in the table of these values.
     unsafe {
         add(&raw mut (*counters).packets, more.packets);
         add(&raw mut (*counters).wire_bytes, more.wire_bytes);
-        add(&raw mut (*counters).ip_bytes, more.ip_bytes);
-        if more.estimated != 0 {
-            add(&raw mut (*counters).estimated, more.estimated);
+        if more.beyond_link != 0 {
+            add(&raw mut (*counters).beyond_link, more.beyond_link);
         }
         // Not atomic: of two CPUs' times, a moment apart, either will do.
-        if more.first_ns < (*counters).first_ns {
-            (*counters).first_ns = more.first_ns;
+        if before(more.first_tick, (*counters).first_tick) {
+            (*counters).first_tick = more.first_tick;
         }
-        if more.last_ns > (*counters).last_ns {
-            (*counters).last_ns = more.last_ns;
-        }
-        if more.cookie != 0 {
-            (*counters).cookie = more.cookie;
+        if before((*counters).last_tick, more.last_tick) {
+            (*counters).last_tick = more.last_tick;
         }
     }
 }
@@ -116,7 +122,7 @@ fn add_flow(counters: *mut FlowCounters, more: &FlowCounters) {
 /// # Errors
 /// Why the table does not take it.
 #[inline(always)]
-pub fn count_flow(generation: u32, key: &FlowKey, more: &FlowCounters) -> Result<bool, Reason> {
+pub fn count_flow(generation: u32, key: &FlowKey, more: &Stored) -> Result<bool, Reason> {
     let Some(flows) = FLOWS.get(generation & 1) else { return Err(Reason::TableBusy) };
     if let Some(counters) = flows.get_ptr_mut(key) {
         add_flow(counters, more);
@@ -172,13 +178,18 @@ impl Outcome {
 
 /// Adds to a flow in the table, or by the reason why it is in none.
 #[inline(always)]
-pub fn put(generation: u32, key: &FlowKey, more: &FlowCounters, rejected: bool) -> Outcome {
+pub fn put(generation: u32, key: &FlowKey, more: &Stored, extra: &Extra, rejected: bool) -> Outcome {
     let (reason, proto, outcome) = if rejected {
         (Reason::Filtered, 0, Outcome::Known)
     } else {
         match count_flow(generation, key, more) {
-            Ok(true) => return Outcome::New,
-            Ok(false) => return Outcome::Known,
+            Ok(new) => {
+                // Of a flow that is there already only what grows.
+                if extra.estimated != 0 || (new && extra.cookie != 0) {
+                    functions::wherefore_extra(key, u64::from(generation), extra.estimated, extra.cookie);
+                }
+                return if new { Outcome::New } else { Outcome::Known };
+            }
             Err(reason) => {
                 functions::wherefore_lost(key, u64::from(generation));
                 (reason, key.proto, Outcome::Refused)
@@ -207,6 +218,28 @@ pub fn remember_lost(generation: u32, key: &FlowKey) {
             if *greatest < u64::from(rank) {
                 *greatest = u64::from(rank);
             }
+        }
+    }
+}
+
+/// Adds what few flows have. Where the table is full it is lost: the counts are not here.
+#[inline(always)]
+pub fn add_extra(generation: u32, key: &FlowKey, more: &Extra) {
+    let Some(extras) = EXTRAS.get(generation & 1) else { return };
+    // The lookup comes again where another CPU inserts in between.
+    for _ in 0..2 {
+        if let Some(extra) = extras.get_ptr_mut(key) {
+            // SAFETY: the pointer comes from a lookup in the table of these values.
+            unsafe {
+                add(&raw mut (*extra).estimated, more.estimated);
+                if more.cookie != 0 {
+                    (*extra).cookie = more.cookie;
+                }
+            }
+            return;
+        }
+        if extras.insert(key, more, u64::from(BPF_NOEXIST)) != Err(EEXIST) {
+            return;
         }
     }
 }

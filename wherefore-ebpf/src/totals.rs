@@ -1,5 +1,7 @@
 //! Everything that passed, by interface and direction: one part per CPU, so that nothing in it is atomic.
 
+use core::ptr;
+
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use wherefore_common::{
     Direction, Reason, Totals, UnaccountedKey,
@@ -33,21 +35,26 @@ pub struct Passed {
     pub rejected: bool,
 }
 
-/// Counts a packet.
+/// Counts a packet; the slot that it was counted in, or null.
 #[inline(always)]
-pub fn count(generation: u32, passed: &Passed) {
+pub fn count(generation: u32, passed: &Passed) -> *mut Totals {
     if PER_CPU.load() == 0 {
-        return elsewhere(generation, passed);
+        elsewhere(generation, passed);
+        return ptr::null_mut();
     }
     let slot = totals_slot(cpu(), generation, passed.ifindex, passed.direction as u8);
-    let Some(totals) = TOTALS.get_ptr_mut(slot) else { return elsewhere(generation, passed) };
+    let Some(place) = TOTALS.get_ptr_mut(slot) else {
+        elsewhere(generation, passed);
+        return ptr::null_mut();
+    };
     // SAFETY: a valid pointer into the map, to a slot that only this CPU writes to, and only with bottom
     // halves off, so that no other packet comes between.
-    let totals = unsafe { &mut *totals };
+    let totals = unsafe { &mut *place };
     if totals.generation != generation {
         clear(totals, generation, passed.ifindex);
     } else if totals.ifindex != passed.ifindex {
-        return elsewhere(generation, passed);
+        elsewhere(generation, passed);
+        return ptr::null_mut();
     }
     let (packets, wire_bytes) = (u64::from(passed.packets), u64::from(passed.wire_bytes));
     totals.seen_packets += 1;
@@ -58,6 +65,7 @@ pub fn count(generation: u32, passed: &Passed) {
         totals.rejected_packets += packets;
         totals.rejected_bytes += wire_bytes;
     }
+    place
 }
 
 #[inline(always)]
@@ -69,6 +77,8 @@ fn clear(totals: &mut Totals, generation: u32, ifindex: u32) {
     totals.wire_bytes = 0;
     totals.rejected_packets = 0;
     totals.rejected_bytes = 0;
+    totals.pressure = 0;
+    totals.bypassed = 0;
     totals.generation = generation;
 }
 

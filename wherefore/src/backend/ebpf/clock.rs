@@ -61,7 +61,7 @@ impl Clock {
 }
 
 /// Ticks and `CLOCK_MONOTONIC` at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     tick: u64,
     monotonic: u64,
@@ -69,10 +69,12 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The time of a tick, in nanoseconds of `CLOCK_MONOTONIC`: within a tick (1 to 10 ms) of the truth.
-    pub const fn nanoseconds(&self, tick: u64) -> u64 {
-        let before = self.tick.wrapping_sub(tick).cast_signed();
-        let ns = before.unsigned_abs().saturating_mul(self.tick_ns);
+    /// The time of a tick of which the low half of its number is known, in nanoseconds of `CLOCK_MONOTONIC`: within
+    /// a tick (1 to 10 ms) of the truth. Of all ticks with that half it is the nearest: 2^31 ticks are 24 days and
+    /// more.
+    pub const fn nanoseconds(&self, tick: u32) -> u64 {
+        let before = (self.tick as u32).wrapping_sub(tick).cast_signed();
+        let ns = (before.unsigned_abs() as u64).saturating_mul(self.tick_ns);
         if before < 0 { self.monotonic.saturating_add(ns) } else { self.monotonic.saturating_sub(ns) }
     }
 }
@@ -87,7 +89,8 @@ mod tests {
         assert_eq!(reading.nanoseconds(1000), 50_000_000_000);
         assert_eq!(reading.nanoseconds(999), 49_996_000_000);
         assert_eq!(reading.nanoseconds(1002), 50_008_000_000);
-        assert_eq!(Reading { tick: u64::MAX, monotonic: 7, tick_ns: 4 }.nanoseconds(1), 15);
-        assert_eq!(reading.nanoseconds(u64::MAX / 2), u64::MAX);
+        let late = Reading { tick: (5 << 32) + 3, ..reading };
+        assert_eq!(late.nanoseconds(u32::MAX), reading.nanoseconds(996));
+        assert_eq!(Reading { monotonic: 7, ..reading }.nanoseconds(0), 0);
     }
 }

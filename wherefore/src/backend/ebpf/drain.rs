@@ -8,13 +8,13 @@ use std::{
 };
 
 use wherefore_common::{
-    Amount, FlowCounters, FlowKey, Reason, Totals, UnaccountedKey,
+    Amount, Extra, FlowCounters, FlowKey, Reason, Stored, Totals, UnaccountedKey,
     cache::{FIRST_HAND, REJECTED, Slot},
     sketch,
     tables::{OtherKind, TOTALS_SLOTS, part},
 };
 
-use super::{load::Tables, mapped::Mapped};
+use super::{clock::Reading, load::Tables, mapped::Mapped};
 use crate::{backend::lost::Lost, snapshot::Passed};
 
 /// What the caches hold of a flow.
@@ -44,13 +44,17 @@ pub struct Taken {
     pub passed: BTreeMap<(u32, u8), Passed>,
     /// The flows that found no room.
     pub lost: Lost,
+    /// What few flows have besides.
+    pub extras: HashMap<FlowKey, Extra, foldhash::fast::RandomState>,
+    /// Of the times in the tables.
+    clock: Reading,
 }
 
 impl Taken {
     /// What the caches, the totals and the registers of a generation hold. They stay as they are, so that after
     /// an error they can be read again.
-    pub fn from_memory(tables: &Tables, generation: u32) -> Self {
-        let mut taken = Self::default();
+    pub fn from_memory(tables: &Tables, generation: u32, clock: Reading) -> Self {
+        let mut taken = Self { clock, ..Self::default() };
         for cpu in 0..tables.cpus {
             taken.read_cache(tables, part(cpu, generation), generation);
             taken.read_totals(&tables.totals, part(cpu, generation), generation);
@@ -72,7 +76,8 @@ impl Taken {
                 continue;
             }
             let slot = cache.get(index);
-            let (key, counters) = (FlowKey::from_words(slot.key()), slot.counters());
+            let key = FlowKey::from_words(slot.key());
+            let counters = self.counters(&slot.stored(), slot.extra);
             if slot.flags & REJECTED != 0 {
                 self.turn_away(&key, &counters, Reason::Filtered, 0);
                 continue;
@@ -113,8 +118,23 @@ impl Taken {
         }
     }
 
-    /// Takes a flow of the table, with what the caches have of it.
-    pub fn add_flow(&mut self, key: FlowKey, mut counters: FlowCounters) {
+    /// Counters with times of `CLOCK_MONOTONIC`.
+    fn counters(&self, stored: &Stored, extra: Extra) -> FlowCounters {
+        FlowCounters {
+            packets: stored.packets,
+            wire_bytes: stored.wire_bytes,
+            ip_bytes: stored.ip_bytes(),
+            first_ns: self.clock.nanoseconds(stored.first_tick),
+            last_ns: self.clock.nanoseconds(stored.last_tick),
+            estimated: extra.estimated,
+            cookie: extra.cookie,
+        }
+    }
+
+    /// Takes a flow of the table, with what the caches and `extras` have of it.
+    pub fn add_flow(&mut self, key: FlowKey, stored: &Stored) {
+        let extra = if self.extras.is_empty() { None } else { self.extras.remove(&key) };
+        let mut counters = self.counters(stored, extra.unwrap_or_default());
         if let Some(more) = self.cached.remove(&key) {
             counters.add(&more.counters);
         }

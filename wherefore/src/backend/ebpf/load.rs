@@ -11,7 +11,7 @@ use aya::{
 use aya_obj::generated::bpf_map_type;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use wherefore_common::{
-    Amount, FlowCounters, FlowKey, Totals, UnaccountedKey,
+    Amount, Extra, FlowKey, Stored, Totals, UnaccountedKey,
     cache::Slot,
     tables::{TOTALS_SLOTS, UNACCOUNTED_ENTRIES},
 };
@@ -96,6 +96,8 @@ pub struct Tables {
     pub flows: [MapData; 2],
     /// Flows that one of them holds.
     pub table_size: u32,
+    /// What few flows have besides, of each set.
+    pub extras: [MapData; 2],
     /// The table of packets without a flow of each set.
     pub unaccounted: [MapData; 2],
     /// Where that table takes no more.
@@ -116,6 +118,7 @@ pub struct Tables {
     pub cidr: Cidr,
     // Programs refer to these by descriptor until each is loaded.
     _arrays: [aya::maps::Map; 3],
+    _extra_sets: ArrayOfMaps<MapData, aya::maps::MapFd>,
 }
 
 /// Loads the object and makes its tables, `table_size` flows in each of two sets.
@@ -162,7 +165,8 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
         None => loader.load(OBJECT),
     }
     .map_err(|error| failed(&error))?;
-    let tables = tables(&mut ebpf, table_size, cpus, cache_bits)?;
+    let extras = features.estimate || features.cookie;
+    let tables = tables(&mut ebpf, table_size, extras, cpus, cache_bits)?;
     Ok(Loaded { ebpf, tables })
 }
 
@@ -240,12 +244,20 @@ fn preempt_rt() -> bool {
     std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1")
 }
 
-fn tables(ebpf: &mut Ebpf, table_size: u32, cpus: u32, cache_bits: u8) -> Result<Tables, Error> {
+fn tables(
+    ebpf: &mut Ebpf,
+    table_size: u32,
+    extras: bool,
+    cpus: u32,
+    cache_bits: u8,
+) -> Result<Tables, Error> {
     let generation = Array::try_from(take(ebpf, "GENERATION")?)
         .map_err(|error| permission::explain("use the map GENERATION", &error))?;
     let fallback = PerCpuArray::try_from(take(ebpf, "FALLBACK")?)
         .map_err(|error| permission::explain("use the map FALLBACK", &error))?;
-    let (flow_sets, flows) = sets::<FlowKey, FlowCounters>(ebpf, "FLOWS", "wherefore_flows", table_size)?;
+    let (flow_sets, flows) = sets::<FlowKey, Stored>(ebpf, "FLOWS", "wherefore_flows", table_size)?;
+    let extras = if extras { table_size } else { 1 };
+    let (extra_sets, extras) = sets::<FlowKey, Extra>(ebpf, "EXTRAS", "wherefore_extra", extras)?;
     let (unaccounted_sets, unaccounted) =
         sets::<UnaccountedKey, Amount>(ebpf, "UNACCOUNTED", "wherefore_other", UNACCOUNTED_ENTRIES as u32)?;
     let arrays = [take(ebpf, "CACHE")?, take(ebpf, "TOTALS")?, take(ebpf, "LOST")?];
@@ -256,6 +268,7 @@ fn tables(ebpf: &mut Ebpf, table_size: u32, cpus: u32, cache_bits: u8) -> Result
         flows,
         unaccounted,
         table_size,
+        extras,
         fallback,
         cache: mapped(&arrays[0])?,
         cache_bits,
@@ -265,6 +278,7 @@ fn tables(ebpf: &mut Ebpf, table_size: u32, cpus: u32, cache_bits: u8) -> Result
         clock: Clock::new(ebpf)?,
         cidr: Cidr::new(ebpf)?,
         _arrays: arrays,
+        _extra_sets: extra_sets,
     })
 }
 

@@ -15,7 +15,7 @@ use aya::{
 };
 use nix::time::{ClockId, clock_gettime};
 use wherefore_common::{
-    Amount, FlowCounters, UnaccountedKey,
+    Amount, Extra, FlowCounters, FlowKey, Stored, UnaccountedKey,
     sketch::REGISTERS,
     tables::{FALLBACK_REASONS, fallback_slot},
 };
@@ -144,11 +144,16 @@ impl Counting {
                     .flow_sets
                     .set(set, flows.fd(), 0)
                     .map_err(|error| explain("wait for the kernel programs", &error))?;
-                ended.taken.insert(Taken::from_memory(&self.tables, ended.generation))
+                ended.taken.insert(Taken::from_memory(&self.tables, ended.generation, ended.clock))
             }
         };
         let failed = |error: std::io::Error| explain("read the kernel's tables", &error);
-        batch::drain(flows, |key, counters| taken.add_flow(key, counters)).map_err(failed)?;
+        let extras = &self.tables.extras[set as usize];
+        batch::drain(extras, |key: FlowKey, extra: Extra| {
+            taken.extras.insert(key, extra);
+        })
+        .map_err(failed)?;
+        batch::drain(flows, |key, stored: Stored| taken.add_flow(key, &stored)).map_err(failed)?;
         batch::drain(unaccounted, |key, amount| taken.add_unaccounted(key, amount)).map_err(failed)?;
         empty_fallback(&mut self.tables.fallback, set, taken)
             .map_err(|error| explain("read the kernel's fallback counters", &error))?;
@@ -160,15 +165,15 @@ impl Counting {
 }
 
 fn snapshot(ended: Ended, complete: bool) -> Snapshot {
-    let Ended { began, end, clock, taken, .. } = ended;
+    let Ended { began, end, taken, .. } = ended;
     let taken = taken.unwrap_or_default();
     let length = Duration::from_nanos(end.monotonic.saturating_sub(began.monotonic));
     // Where the last interval ended, so that they join; a wall clock that was set back meanwhile must not
     // end an interval before its start.
     let start = began.wall.min(end.wall);
     // A tick is up to its length late, so a first packet can seem to come before its interval.
-    let epoch = |tick: u64| {
-        let before_end = end.monotonic.saturating_sub(clock.nanoseconds(tick));
+    let epoch = |monotonic: u64| {
+        let before_end = end.monotonic.saturating_sub(monotonic);
         end.wall.0.saturating_sub(before_end).max(start.0)
     };
     let flows = taken

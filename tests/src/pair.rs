@@ -12,6 +12,7 @@ use nix::{
     sys::socket::{setsockopt, sockopt::UdpGsoSegment},
 };
 use wherefore::backend::{Hook, LiveSettings, interfaces::Request};
+use wherefore::filter::CidrFilter;
 
 use crate::netns::Netns;
 
@@ -53,6 +54,7 @@ pub fn settings(hook: Hook) -> LiveSettings {
         read_timeout: Duration::from_millis(100),
         promiscuous: false,
         expression: None,
+        filter: CidrFilter::default(),
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 
 use wherefore::{
     backend::{Backend, Hook, LiveSettings, interfaces::Request},
+    filter::CidrFilter,
     snapshot::Snapshot,
 };
 use wherefore_common::{Direction, Reason};
@@ -45,6 +46,7 @@ pub fn settings() -> LiveSettings {
         read_timeout: Duration::from_secs(3),
         promiscuous: false,
         expression: None,
+        filter: CidrFilter::default(),
     }
 }
 

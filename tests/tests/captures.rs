@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use wherefore::{
     backend::{Backend as _, Error, FileSettings, pcap_file},
+    filter::CidrFilter,
     snapshot::Snapshot,
 };
 use wherefore_common::{Direction, Reason};
@@ -12,8 +13,13 @@ use wherefore_tests::truth::{self, Amounts, Counted, Name, ROOM, add, captures, 
 
 /// Everything a file holds, and its fault if it has one.
 fn read(path: &Path) -> (Snapshot, Option<Error>) {
-    let settings =
-        FileSettings { files: vec![path.to_owned()], interval: None, table_size: None, expression: None };
+    let settings = FileSettings {
+        files: vec![path.to_owned()],
+        interval: None,
+        table_size: None,
+        expression: None,
+        filter: CidrFilter::default(),
+    };
     let mut backend = pcap_file::open(&settings).expect("capture opens");
     let (mut snapshot, mut fault) = (Snapshot::default(), None);
     loop {

@@ -13,6 +13,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use tempfile::TempDir;
 use wherefore::{
     backend::{Backend as _, Error, FileSettings, pcap_file},
+    filter::CidrFilter,
     snapshot::Snapshot,
     time::Timestamp,
 };
@@ -33,6 +34,7 @@ fn settings(files: &[PathBuf], seconds: Option<u64>) -> FileSettings {
         interval: seconds.map(Duration::from_secs),
         table_size: None,
         expression: None,
+        filter: CidrFilter::default(),
     }
 }
 

@@ -16,6 +16,7 @@ use wherefore::backend::{
     },
     pcap_file,
 };
+use wherefore::filter::CidrFilter;
 use wherefore_common::{Amount, Direction, Reason};
 use wherefore_tests::{
     Random, can_load,
@@ -187,6 +188,7 @@ fn of_file(linktype: i32, frames: &[&[u8]], expression: &str) -> (u64, u64) {
         interval: None,
         table_size: None,
         expression: Some(expression.to_owned()),
+        filter: CidrFilter::default(),
     })
     .unwrap();
     let snapshot = backend.poll().unwrap().unwrap();

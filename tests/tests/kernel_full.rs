@@ -142,6 +142,11 @@ fn a_full_table_loses_nothing(hook: Hook) {
         assert!(snapshot.flows.len() <= ROOM as usize, "{what}: {} flows", snapshot.flows.len());
         let [mut all, without] = sums(&snapshot);
         assert_eq!(without.len(), 8, "{what}, two ends, two ways, two protocols: {without:?}");
+        // Every flow is seen at both ends.
+        let flows = 2 * 2 * u64::from(GROUP * GROUPS);
+        let lost = flows - snapshot.flows.len() as u64;
+        let estimate = snapshot.lost.estimate();
+        assert!(estimate.abs_diff(lost) <= lost / 10, "{what}: {estimate} flows lost, not {lost}");
         for (place, amount) in &without {
             *all.entry(*place).or_default() += *amount;
         }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use crate::{
     alert, backend,
     detect::{self, anomalyzer::SettingsError},
-    filter, judge, series, sink,
+    judge, series, sink,
 };
 
 /// Everything `wherefore run` and `wherefore replay` need.
@@ -15,8 +15,6 @@ pub struct Config {
     pub source: Source,
     /// Length of an interval.
     pub interval: Duration,
-    /// Which packets count.
-    pub filter: filter::CidrFilter,
     /// Which series are remembered.
     pub series: series::Settings,
     /// The detector.
@@ -60,8 +58,6 @@ pub struct FlowsConfig {
     pub source: Source,
     /// How long a live host is counted.
     pub duration: Duration,
-    /// Which packets count.
-    pub filter: filter::CidrFilter,
     /// What was decided or has no effect, one sentence each; to be logged at start.
     pub notes: Vec<String>,
 }

@@ -102,11 +102,6 @@ impl CidrFilter {
         }
         entries
     }
-
-    /// Moves the flows that are not wanted to `unaccounted` as [`Reason::Filtered`].
-    pub fn apply(&self, snapshot: &mut Snapshot) {
-        self.compile().apply(snapshot);
-    }
 }
 
 /// An entry of the kernel's trie.
@@ -163,7 +158,7 @@ impl CompiledFilter {
             && !self.exclude.as_ref().is_some_and(|sides| sides.matches(src, dst))
     }
 
-    /// As [`CidrFilter::apply`].
+    /// Moves the flows that are not wanted to `unaccounted` as [`Reason::Filtered`].
     pub fn apply(&self, snapshot: &mut Snapshot) {
         if self.include.is_none() && self.exclude.is_none() {
             return;
@@ -345,7 +340,7 @@ mod tests {
         let before = snapshot.total();
         let filter =
             CidrFilter { exclude: either(&["192.0.2.2/31", "192.0.2.4/32"]), ..CidrFilter::default() };
-        filter.apply(&mut snapshot);
+        filter.compile().apply(&mut snapshot);
         assert_eq!(snapshot.flows, [flow(1, 0, 1)]);
         let key = |direction| UnaccountedKey {
             ifindex: 7,

@@ -15,6 +15,7 @@ pub mod filter;
 pub mod finding;
 pub mod judge;
 pub mod locality;
+pub mod lost;
 pub mod pipeline;
 pub mod render;
 pub mod selftest;

@@ -1,4 +1,4 @@
-//! The one place that wires everything: backend → filter → judge → life cycle → sinks, with an observer
+//! The one place that wires everything: backend → judge → life cycle → sinks, with an observer
 //! that shows each interval to a person.
 
 mod pump;
@@ -14,7 +14,6 @@ use crate::{
     config::{Config, Source},
     detect::anomalyzer::{Anomalyzer, SettingsError},
     enrich,
-    filter::CompiledFilter,
     judge::Judge,
     render::Totals,
     series,
@@ -78,7 +77,6 @@ pub struct Outcome {
 /// Turns one snapshot after the other into alerts. No clock and no I/O: a replay, a test and a live host
 /// run the very same code.
 pub struct Stages {
-    filter: CompiledFilter,
     interval: Duration,
     judge: Judge,
     lifecycle: Lifecycle,
@@ -97,7 +95,6 @@ impl Stages {
         let detector = Anomalyzer::new(config.anomalyzer.clone())?;
         let judge = Judge::new(config.series, config.interval, config.thresholds, Box::new(detector));
         Ok(Self {
-            filter: config.filter.compile(),
             interval: config.interval,
             // A live host's first interval began when the agent did, a file's with its first packet.
             judge: match config.source {
@@ -112,9 +109,8 @@ impl Stages {
         })
     }
 
-    /// Filters, judges and counts one interval; what is to be told about it.
+    /// Judges and counts one interval; what is to be told about it.
     pub fn step(&mut self, snapshot: &mut Snapshot) -> Vec<Alert> {
-        self.filter.apply(snapshot);
         let turned_away = self.judge.counters().turned_away;
         let findings = self.judge.judge(snapshot);
         if turned_away == 0 && self.judge.counters().turned_away > 0 {

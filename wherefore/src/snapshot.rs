@@ -12,6 +12,7 @@ use wherefore_common::{Amount, Direction, FlowCounters, FlowKey, Reason, Unaccou
 
 use crate::{
     locality::{HostAddresses, Locality},
+    lost::Lost,
     time::Timestamp,
 };
 
@@ -109,8 +110,8 @@ pub struct Snapshot {
     /// All that passed by interface and [`Direction`] (as number), counted apart from flows and `unaccounted`,
     /// which add up to it. Empty where the backend keeps no such count.
     pub passed: BTreeMap<(u32, u8), Passed>,
-    /// How many different flows found no room in the table: an estimate with a standard error of 1.6 %.
-    pub lost_flows: u64,
+    /// The flows that found no room in the table; how many they were can be estimated.
+    pub lost: Lost,
     /// Packets whose timestamp lay before the interval; they are counted in it all the same.
     pub late: Amount,
     /// Packets the capture lost before they could be counted (libpcap's own figure; 0 with eBPF).

@@ -10,8 +10,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use wherefore_common::{Amount, Direction, FlowCounters, FlowKey, Reason, UnaccountedKey, parse::Parsed};
 
-use super::{link, lost::Lost};
-use crate::{snapshot::Flow, time::Timestamp};
+use super::link;
+use crate::{lost::Lost, snapshot::Flow, time::Timestamp};
 
 /// One captured packet.
 #[derive(Clone, Copy, Debug)]

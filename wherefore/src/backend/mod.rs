@@ -6,7 +6,6 @@ pub mod ebpf;
 pub mod interfaces;
 pub mod link;
 pub mod live;
-pub mod lost;
 mod merged;
 pub mod pcap_file;
 pub mod pcap_live;
@@ -18,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use crate::snapshot::Snapshot;
+use crate::{filter::CidrFilter, snapshot::Snapshot};
 
 /// Counts packets and hands over one [`Snapshot`] per interval.
 ///
@@ -132,6 +131,8 @@ pub struct LiveSettings {
     pub promiscuous: bool,
     /// A tcpdump expression (`-f`).
     pub expression: Option<String>,
+    /// Which flows are wanted; packets of others are counted as filtered.
+    pub filter: CidrFilter,
 }
 
 /// Settings of the file backend.
@@ -145,6 +146,8 @@ pub struct FileSettings {
     pub table_size: Option<u32>,
     /// A tcpdump expression (`-f`).
     pub expression: Option<String>,
+    /// Which flows are wanted; packets of others are counted as filtered.
+    pub filter: CidrFilter,
 }
 
 /// Why a backend cannot count, or not go on.

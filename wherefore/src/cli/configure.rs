@@ -28,7 +28,7 @@ impl Config {
     /// A value out of range, values that contradict each other, an unusable `--slack-url-file`.
     pub fn run(args: &RunArgs, original: bool, read: ReadFile) -> Result<Self, ConfigError> {
         let mut notes = Vec::new();
-        let source = live(&args.capture, &args.counting, &mut notes)?;
+        let source = live(&args.capture, &args.counting, &args.watch.filter, &mut notes)?;
         watch(&args.watch, source, original, read, notes)
     }
 
@@ -42,6 +42,7 @@ impl Config {
             interval: Some(args.watch.interval),
             table_size: table_size(args.counting.table_size)?,
             expression: expression(&args.counting),
+            filter: filter(&args.watch.filter),
         });
         watch(&args.watch, source, original, read, Vec::new())
     }
@@ -55,17 +56,18 @@ impl FlowsConfig {
     pub fn flows(args: &FlowsArgs) -> Result<Self, ConfigError> {
         let mut notes = Vec::new();
         let source = if args.files.is_empty() {
-            live(&args.capture, &args.counting, &mut notes)?
+            live(&args.capture, &args.counting, &args.filter, &mut notes)?
         } else {
             Source::Files(FileSettings {
                 files: args.files.clone(),
                 interval: None,
                 table_size: table_size(args.counting.table_size)?,
                 expression: expression(&args.counting),
+                filter: filter(&args.filter),
             })
         };
         let duration = within_time("--for", args.duration.unwrap_or(default::FLOWS_DURATION), INTERVALS)?;
-        Ok(Self { source, duration, filter: filter(&args.filter), notes })
+        Ok(Self { source, duration, notes })
     }
 }
 
@@ -124,7 +126,12 @@ fn expression(args: &CountingArgs) -> Option<String> {
     args.expression.clone().filter(|text| !text.trim().is_empty())
 }
 
-fn live(args: &CaptureArgs, counting: &CountingArgs, notes: &mut Vec<String>) -> Result<Source, ConfigError> {
+fn live(
+    args: &CaptureArgs,
+    counting: &CountingArgs,
+    wanted: &FilterArgs,
+    notes: &mut Vec<String>,
+) -> Result<Source, ConfigError> {
     let expression = expression(counting);
     let (backend, backend_why) = backend(args)?;
     if backend == Choice::Ebpf && args.promiscuous {
@@ -146,6 +153,7 @@ fn live(args: &CaptureArgs, counting: &CountingArgs, notes: &mut Vec<String>) ->
         read_timeout: within_time("--read-timeout", args.read_timeout, READ_TIMEOUTS)?,
         promiscuous: args.promiscuous,
         expression,
+        filter: filter(wanted),
     };
     Ok(Source::Live { backend, backend_why, settings })
 }
@@ -185,7 +193,6 @@ fn watch(
     Ok(Config {
         source,
         interval: within_time("--interval", args.interval, INTERVALS)?,
-        filter: filter(&args.filter),
         series: series(&args.series, detection.series)?,
         anomalyzer: detection.anomalyzer,
         thresholds: detection.thresholds,

@@ -12,7 +12,6 @@ use crate::{
     backend::{Backend, Error},
     config::{FlowsConfig, Source, exit},
     enrich,
-    filter::CompiledFilter,
     render::{self, Report, Summary, flows::Options},
 };
 
@@ -42,7 +41,6 @@ pub fn run(args: &FlowsArgs, warnings: &[String]) -> Result<u8, Failure> {
         say(&format!("note: {note}\n"));
     }
     let summary = Summary::new(args.key, args.by.is_some());
-    let filter = config.filter.compile();
     let (mut backend, report, faults);
     if matches!(config.source, Source::Live { .. }) {
         // Before anything is attached: a signal must not end the program without detaching it.
@@ -55,10 +53,10 @@ pub fn run(args: &FlowsArgs, warnings: &[String]) -> Result<u8, Failure> {
                 crate::units::format_duration(config.duration)
             ));
         }
-        (report, faults) = collect(backend.as_mut(), summary, &filter, waiter(signals, config.duration));
+        (report, faults) = collect(backend.as_mut(), summary, waiter(signals, config.duration));
     } else {
         backend = start(&config.source)?;
-        (report, faults) = collect(backend.as_mut(), summary, &filter, || true);
+        (report, faults) = collect(backend.as_mut(), summary, || true);
     }
     drop(backend);
     print(&render::flows(
@@ -121,7 +119,6 @@ fn waiter(mut signals: Signals, duration: Duration) -> impl FnMut() -> bool {
 pub fn collect(
     backend: &mut dyn Backend,
     mut summary: Summary,
-    filter: &CompiledFilter,
     mut wait: impl FnMut() -> bool,
 ) -> (Report, Vec<Error>) {
     let live = backend.is_live();
@@ -131,7 +128,6 @@ pub fn collect(
         match if last { backend.stop() } else { backend.poll() } {
             Ok(Some(mut snapshot)) => {
                 enrich::locality::mark(&mut snapshot);
-                filter.apply(&mut snapshot);
                 summary.add(&snapshot);
             }
             Ok(None) => break,
@@ -157,7 +153,7 @@ mod tests {
     use wherefore_common::{Amount, UnaccountedKey};
 
     use super::*;
-    use crate::{backend::Description, filter::CidrFilter, render::KeyKind, snapshot::Snapshot};
+    use crate::{backend::Description, render::KeyKind, snapshot::Snapshot};
 
     /// Answers in order; then `None` for ever, or the last answer if that was an error.
     struct Script {
@@ -188,8 +184,7 @@ mod tests {
     }
 
     fn packets(script: &mut Script, wait: impl FnMut() -> bool) -> (u64, usize) {
-        let (report, errors) =
-            collect(script, Summary::new(KeyKind::Flow, false), &CidrFilter::default().compile(), wait);
+        let (report, errors) = collect(script, Summary::new(KeyKind::Flow, false), wait);
         (report.total.packets, errors.len())
     }
 

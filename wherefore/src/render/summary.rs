@@ -8,7 +8,7 @@ use std::{
 
 use wherefore_common::{Amount, FlowCounters, Reason};
 
-use crate::{locality::Locality, snapshot::Snapshot, time::Timestamp};
+use crate::{locality::Locality, lost::Lost, snapshot::Snapshot, time::Timestamp};
 
 /// What makes one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -40,6 +40,7 @@ pub struct Summary {
     stacked: bool,
     localities: bool,
     unaccounted: BTreeMap<u8, Amount>,
+    lost: Lost,
     late: Amount,
     dropped: u64,
     span: Option<(Timestamp, Timestamp)>,
@@ -86,6 +87,8 @@ pub struct Report {
     /// By wire bytes, most first; then by source, destination (IPv4 before IPv6, by number), protocol,
     /// ports and interface.
     pub rows: Vec<Row>,
+    /// About how many flows found no room in a table; 0 where every flow did.
+    pub lost_flows: u64,
     /// Packets whose timestamp lay before their interval; counted all the same.
     pub late: Amount,
     /// Packets lost before they could be counted: in none of the figures above.
@@ -107,6 +110,7 @@ impl Summary {
             stacked: false,
             localities: false,
             unaccounted: BTreeMap::new(),
+            lost: Lost::default(),
             late: Amount::default(),
             dropped: 0,
             span: None,
@@ -151,6 +155,7 @@ impl Summary {
         self.host.add(&snapshot.host_total());
         self.stacked |= !snapshot.stacked.is_empty();
         self.localities |= snapshot.host_addresses.is_some();
+        self.lost.merge(&snapshot.lost);
         self.late.add(&snapshot.late);
         self.dropped += snapshot.dropped;
         let (start, end) = self.span.unwrap_or((snapshot.start, snapshot.end));
@@ -198,6 +203,7 @@ impl Summary {
             estimated,
             unaccounted,
             rows,
+            lost_flows: self.lost.estimate(),
             late: self.late,
             dropped: self.dropped,
             span: self.span,

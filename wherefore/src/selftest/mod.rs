@@ -27,6 +27,7 @@ use crate::{
         probe,
     },
     config::default,
+    filter::CidrFilter,
 };
 
 /// Longest wait for packets that were sent: they pass within milliseconds.
@@ -175,6 +176,7 @@ fn settings(hook: Hook) -> LiveSettings {
         read_timeout: Duration::from_millis(10),
         promiscuous: false,
         expression: None,
+        filter: CidrFilter::default(),
     }
 }
 

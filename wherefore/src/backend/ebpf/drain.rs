@@ -15,7 +15,7 @@ use wherefore_common::{
 };
 
 use super::{clock::Reading, load::Tables, mapped::Mapped};
-use crate::{backend::lost::Lost, snapshot::Passed};
+use crate::{lost::Lost, snapshot::Passed};
 
 /// What the caches hold of a flow.
 #[derive(Clone, Copy, Default)]

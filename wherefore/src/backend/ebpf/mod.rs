@@ -76,6 +76,7 @@ pub fn start(settings: &LiveSettings) -> Result<EbpfBackend, Error> {
     let owner =
         Owner::new().map_err(|error| permission::explain("mark kernel filters as our own", &error))?;
     let mut counting = Counting::new(tables)?;
+    counting.filter(&settings.filter)?;
     let ebpf = Arc::new(Mutex::new(ebpf));
     let programs = Programs {
         attached: BTreeMap::new(),
@@ -206,6 +207,16 @@ fn why(hook: Hook, watched: &[Watched]) -> String {
     }
 }
 
+impl EbpfBackend {
+    /// Filters by `filter` from the next interval on; the programs stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn replace_filter(&mut self, filter: &CidrFilter) -> Result<(), Error> {
+        self.counting.filter(filter)
+    }
+}
+
 impl Backend for EbpfBackend {
     fn description(&self) -> &Description {
         &self.description
@@ -290,7 +301,9 @@ pub mod bench {
         /// As [`super::start`].
         pub fn with(table_size: u32, features: &Features) -> Result<Self, Error> {
             let Loaded { ebpf, tables } = load::load(table_size, features)?;
-            Ok(Self { ebpf, counting: Counting::new(tables)? })
+            let mut counting = Counting::new(tables)?;
+            counting.begin()?;
+            Ok(Self { ebpf, counting })
         }
 
         /// Hands the program of this name to the kernel.
@@ -305,7 +318,7 @@ pub mod bench {
             })
         }
 
-        /// Filters by `filter` from the next interval on, and from the first on if none has ended.
+        /// Filters by `filter` from the next interval on.
         ///
         /// # Errors
         /// As [`super::start`].

@@ -36,6 +36,8 @@ pub struct Counting {
     generation: u32,
     /// When the interval that counts now began.
     began: Moment,
+    /// [`Counting::begin`] was called.
+    begun: bool,
     /// No interval has ended yet.
     first: bool,
     /// An interval that ended but was not handed over, because of an error on the way.
@@ -77,7 +79,14 @@ impl Counting {
             .generation
             .set(0, FIRST_GENERATION, 0)
             .map_err(|error| explain("choose a set of tables", &error))?;
-        Ok(Self { tables, generation: FIRST_GENERATION, began: Moment::now()?, first: true, ended: None })
+        Ok(Self {
+            tables,
+            generation: FIRST_GENERATION,
+            began: Moment::now()?,
+            begun: false,
+            first: true,
+            ended: None,
+        })
     }
 
     /// Lets the first interval begin now: loading and attaching are over.
@@ -86,6 +95,7 @@ impl Counting {
     /// [`Error::System`].
     pub fn begin(&mut self) -> Result<(), Error> {
         self.began = Moment::now()?;
+        self.begun = true;
         Ok(())
     }
 
@@ -107,13 +117,13 @@ impl Counting {
         Ok(snapshot(ended, complete))
     }
 
-    /// Filters by `filter` from the next interval on, and from the first on if none has begun.
+    /// Filters by `filter` from the next interval on, and from the first on if that has not begun.
     ///
     /// # Errors
     /// [`Error::System`].
     pub fn filter(&mut self, filter: &CidrFilter) -> Result<(), Error> {
         self.tables.cidr.replace(filter);
-        if self.first { self.tables.cidr.bring(self.generation & 1) } else { Ok(()) }
+        if self.begun { Ok(()) } else { self.tables.cidr.bring(self.generation & 1) }
     }
 
     /// Lets the other set count.
@@ -197,7 +207,7 @@ fn snapshot(ended: Ended, complete: bool) -> Snapshot {
         flows,
         unaccounted: taken.unaccounted,
         passed: taken.passed,
-        lost_flows: taken.lost.estimate(),
+        lost: taken.lost,
         ..Snapshot::default()
     }
 }

@@ -18,7 +18,7 @@ use super::{
     Backend, Description, Error, FileSettings, Watched,
     counter::{Counter, Packet},
 };
-use crate::{snapshot::Snapshot, time::Timestamp};
+use crate::{filter::CompiledFilter, snapshot::Snapshot, time::Timestamp};
 
 mod expression;
 mod input;
@@ -42,6 +42,7 @@ pub struct FileBackend {
     counter: Counter,
     intervals: Intervals,
     expression: Option<Expression>,
+    filter: CompiledFilter,
     open: Open,
     errors: VecDeque<Error>,
     interfaces: u32,
@@ -100,6 +101,7 @@ pub fn open(settings: &FileSettings) -> Result<FileBackend, Error> {
         queue: BinaryHeap::with_capacity(files.len()),
         files,
         counter: Counter::new(settings.table_size),
+        filter: settings.filter.compile(),
         intervals: Intervals::new(settings.interval),
         expression: settings.expression.clone().map(Expression::new),
         open: Open { number: 1, ..Open::default() },
@@ -196,7 +198,7 @@ impl FileBackend {
         let counts = self.counter.take();
         let number = self.open.number + 1;
         let open = std::mem::replace(&mut self.open, Open { number, ..Open::default() });
-        Snapshot {
+        let mut snapshot = Snapshot {
             start: interval.start,
             end: interval.end,
             length: interval.length,
@@ -206,9 +208,11 @@ impl FileBackend {
             flows: counts.flows,
             unaccounted: counts.unaccounted,
             late: open.late,
-            lost_flows: counts.lost.estimate(),
+            lost: counts.lost,
             ..Snapshot::default()
-        }
+        };
+        self.filter.apply(&mut snapshot);
+        snapshot
     }
 }
 

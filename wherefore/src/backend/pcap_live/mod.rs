@@ -45,7 +45,7 @@ use super::{
     interfaces::{Attach, Follower, Interface},
     merged::Merged,
 };
-use crate::{clean::clean, snapshot::Snapshot, time::Timestamp};
+use crate::{clean::clean, filter::CompiledFilter, snapshot::Snapshot, time::Timestamp};
 
 /// Longest time a captured packet waits in the kernel, whatever `-w` says: an interval should hold what
 /// arrived in it, and a wake-up every 50 ms costs nothing that can be measured.
@@ -61,6 +61,7 @@ pub struct PcapBackend {
     // Ends before the reader, which it tells about new captures.
     follower: Follower,
     shared: Arc<Shared>,
+    filter: CompiledFilter,
     since: Instant,
     polls: u64,
     merged: Merged,
@@ -149,6 +150,7 @@ pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error>
         description: Description { backend: "pcap", watched: started.watched, chosen: started.why, why },
         follower,
         shared,
+        filter: settings.filter.compile(),
         since: Instant::now(),
         polls: 0,
         merged: Merged::new(
@@ -281,10 +283,11 @@ impl Backend for PcapBackend {
             flows: counted.flows,
             unaccounted: counted.unaccounted,
             late,
-            lost_flows: counted.lost.estimate(),
+            lost: counted.lost,
             dropped,
             ..Snapshot::default()
         };
+        self.filter.apply(&mut snapshot);
         self.follower.describe(&mut snapshot)?;
         self.merged.check(&snapshot);
         Ok(Some(snapshot))

@@ -17,6 +17,7 @@ use crate::{
     backend::{Choice, Hook, interfaces::Request},
     config::{Config, ConfigError, FlowsConfig, Source, exit},
     detect::anomalyzer::{Method, Settings},
+    filter::CidrFilter,
     judge::Thresholds,
     series::{Level, Unit},
 };
@@ -246,12 +247,20 @@ fn a_history_follows_its_windows_and_a_short_one_does_not_silence() {
     assert_eq!((short.series.history, short.thresholds.min_history), (6, 6));
 }
 
+/// The CIDR filter, wherever counts come from.
+fn cidr(config: &Config) -> &CidrFilter {
+    match &config.source {
+        Source::Live { settings, .. } => &settings.filter,
+        Source::Files(settings) => &settings.filter,
+    }
+}
+
 #[test]
 fn filters_take_lists_and_plain_addresses() {
-    let filter = config(
+    let config = config(
         "wherefore --include 192.0.2.7,2001:db8::/32 --include 198.51.100.9/24 --exclude-dst 203.0.113.1",
-    )
-    .filter;
+    );
+    let filter = cidr(&config);
     let text: Vec<_> = filter.include.either.iter().map(ToString::to_string).collect();
     assert_eq!(text, ["192.0.2.7/32", "2001:db8::/32", "198.51.100.0/24"]);
     assert_eq!(filter.exclude.dst, ["203.0.113.1/32".parse().unwrap()]);

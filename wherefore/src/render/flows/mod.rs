@@ -93,6 +93,9 @@ struct Total<'a> {
     host: Option<Sum>,
     #[serde(serialize_with = "unaccounted")]
     unaccounted: &'a BTreeMap<u8, Amount>,
+    /// About how many flows the packets under `table_full` belong to.
+    #[serde(skip_serializing_if = "none")]
+    lost_flows: u64,
 }
 
 #[derive(Serialize)]
@@ -156,6 +159,7 @@ fn total(report: &Report) -> Total<'_> {
         estimated: report.estimated,
         host: report.host.as_ref().map(Sum::from),
         unaccounted: &report.unaccounted,
+        lost_flows: report.lost_flows,
     }
 }
 

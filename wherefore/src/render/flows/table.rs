@@ -56,6 +56,12 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
             ));
         }
     }
+    if report.lost_flows > 0 {
+        lines.push(format!(
+            "About {} found no room in the table; --table-size makes more.",
+            count(report.lost_flows, "flow", "flows")
+        ));
+    }
     if report.late.packets > 0 {
         lines.push(format!(
             "{} out of time order; counted all the same.",

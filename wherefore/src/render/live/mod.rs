@@ -235,8 +235,12 @@ fn warnings(snapshot: &Snapshot) -> Vec<String> {
     let overflow =
         sum(snapshot.unaccounted.iter().filter(|(key, _)| overflowed(key)).map(|(_, amount)| *amount));
     if overflow.packets > 0 {
+        let flows = match snapshot.lost.estimate() {
+            0 => String::new(),
+            lost => format!(", of about {}", count(lost, "flow", "flows")),
+        };
         warnings.push(format!(
-            "{} ({}) in no flow: flow table full or busy; see --table-size",
+            "{} ({}){flows} in no flow: flow table full or busy; see --table-size",
             count(overflow.packets, "packet", "packets"),
             bytes(overflow.wire_bytes)
         ));

@@ -30,6 +30,13 @@ impl Lost {
         }
     }
 
+    /// Adds those of another interval or table.
+    pub fn merge(&mut self, other: &Self) {
+        for (register, rank) in (0..).zip(&other.registers) {
+            self.raise(register, *rank);
+        }
+    }
+
     /// How many there were, with a standard error of 1.6 %; 0 exactly where there was none.
     ///
     /// The formula of Flajolet et al. 2007 (figure 3), with linear counting for few: ranks come from 52 bits of

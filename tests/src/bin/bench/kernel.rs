@@ -6,9 +6,22 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use aya::{Ebpf, programs::ProgramFd};
-use wherefore::backend::ebpf::bench::{Bench, Features};
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramFd},
+};
+use wherefore::{
+    backend::{
+        Hook,
+        ebpf::{
+            Start, Target,
+            bench::{Bench, Features},
+            filter::Filter,
+        },
+    },
+    filter::{CidrFilter, Prefixes},
+};
 
 use crate::{
     Scope,
@@ -37,6 +50,7 @@ struct Subject {
     counts: bool,
     _bench: Option<Bench>,
     _ebpf: Option<Ebpf>,
+    _filter: Option<Filter>,
 }
 
 impl Subject {
@@ -135,7 +149,15 @@ fn subjects(rig: &mut Rig, c_object: Option<&Path>) -> Result<Vec<Subject>> {
     ];
     for (name, kind, program, counts) in references {
         let program = load(&mut rig.ebpf, program)?;
-        subjects.push(Subject { name: name.into(), kind, program, counts, _bench: None, _ebpf: None });
+        subjects.push(Subject {
+            name: name.into(),
+            kind,
+            program,
+            counts,
+            _bench: None,
+            _ebpf: None,
+            _filter: None,
+        });
     }
     if let Some(path) = c_object {
         let mut ebpf = Ebpf::load_file(path).with_context(|| format!("loading {}", path.display()))?;
@@ -148,6 +170,7 @@ fn subjects(rig: &mut Rig, c_object: Option<&Path>) -> Result<Vec<Subject>> {
             counts: true,
             _bench: None,
             _ebpf: Some(ebpf),
+            _filter: None,
         });
     }
     for (kind, name) in
@@ -160,13 +183,58 @@ fn subjects(rig: &mut Rig, c_object: Option<&Path>) -> Result<Vec<Subject>> {
         change(&mut features);
         subjects.push(ours(&format!("wherefore_out{variant}"), Kind::Tc, "wherefore_out", &features)?);
     }
+    for (verdict, expression) in EXPRESSIONS {
+        subjects.push(behind(&format!("wherefore_out behind -f, {verdict}"), expression)?);
+    }
+    for (verdict, net) in NETWORKS {
+        subjects.push(within(&format!("wherefore_out with --exclude, {verdict}"), net)?);
+    }
     Ok(subjects)
+}
+
+/// Expressions that take all of the driver's packets, and none.
+const EXPRESSIONS: [(&str, &str); 2] = [("accepted", "udp port 4100"), ("rejected", "tcp port 443")];
+
+/// Networks that none of the driver's packets are from or to, and all.
+const NETWORKS: [(&str, &str); 2] = [("accepted", "2001:db8::/32"), ("rejected", "0.0.0.0/0")];
+
+/// This program behind a tcpdump expression.
+fn behind(name: &str, expression: &str) -> Result<Subject> {
+    let mut bench = Bench::new(TABLE)?;
+    let target = Target { name: "none".into(), index: 1, start: Start::Ethernet };
+    let filter = bench.expression(expression, &[target], Hook::Tc)?;
+    let program = match filter.programs.program("wherefore_out") {
+        Some(Program::SchedClassifier(program)) => program.fd()?.try_clone()?,
+        _ => bail!("the expression has no program for what leaves"),
+    };
+    let (bench, filter) = (Some(bench), Some(filter));
+    let name = name.into();
+    Ok(Subject { name, kind: Kind::Tc, program, counts: true, _bench: bench, _ebpf: None, _filter: filter })
+}
+
+/// This program with a CIDR filter that excludes `net`.
+fn within(name: &str, net: &str) -> Result<Subject> {
+    let mut subject = ours(name, Kind::Tc, "wherefore_out", &Features::default())?;
+    if let Some(bench) = &mut subject._bench {
+        let exclude = Prefixes { either: vec![net.parse()?], ..Prefixes::default() };
+        bench.filter(&CidrFilter { exclude, ..CidrFilter::default() })?;
+        bench.poll()?;
+    }
+    Ok(subject)
 }
 
 fn ours(name: &str, kind: Kind, program: &str, features: &Features) -> Result<Subject> {
     let mut bench = Bench::with(TABLE, features)?;
     let program = load_own(&mut bench, program)?;
-    Ok(Subject { name: name.into(), kind, program, counts: true, _bench: Some(bench), _ebpf: None })
+    Ok(Subject {
+        name: name.into(),
+        kind,
+        program,
+        counts: true,
+        _bench: Some(bench),
+        _ebpf: None,
+        _filter: None,
+    })
 }
 
 type Change = fn(&mut Features);

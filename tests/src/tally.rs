@@ -54,8 +54,10 @@ impl Tally {
     /// Adds an interval.
     ///
     /// # Panics
-    /// When a flow is in it twice, a count is empty, or a reason unknown.
+    /// When a flow is in it twice, a count is empty, a reason unknown, or its counts do not add up to all that
+    /// passed.
     pub fn add_snapshot(&mut self, snapshot: &Snapshot) {
+        assert_eq!(snapshot.imbalance(), std::collections::BTreeMap::new(), "{snapshot:?}");
         let mut seen = std::collections::BTreeSet::new();
         for flow in &snapshot.flows {
             assert!(seen.insert(flow.key), "twice in one snapshot: {flow:?}");

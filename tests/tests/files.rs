@@ -46,6 +46,7 @@ fn read(settings: &FileSettings) -> (Vec<Snapshot>, Vec<Error>) {
         match backend.poll() {
             Ok(Some(snapshot)) => {
                 assert!(faults.is_empty(), "a snapshot after a fault");
+                assert!(snapshot.imbalance().is_empty(), "{:?}", snapshot.imbalance());
                 snapshots.push(snapshot);
             }
             Err(fault) => faults.push(fault),

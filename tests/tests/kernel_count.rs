@@ -77,6 +77,7 @@ fn counts_exactly(hook: Hook, trains: bool, description: &str) {
             last = done.load(Ordering::Acquire);
             let snapshot = backend.poll().unwrap().unwrap();
             assert_eq!(snapshot.complete, polls > 0);
+            assert!(snapshot.imbalance().is_empty(), "{:?}", snapshot.imbalance());
             add(&mut out, sums(&snapshot, Direction::Egress, 1001));
             add(&mut inn, sums(&snapshot, Direction::Ingress, 1001));
             add(&mut out_trains, sums(&snapshot, Direction::Egress, 1002));
@@ -132,6 +133,7 @@ fn a_full_table_loses_nothing() {
             }
             let snapshot = backend.poll().unwrap().unwrap();
             assert_eq!(snapshot.flows.len(), 10, "round {round}");
+            assert!(snapshot.imbalance().is_empty(), "{:?}", snapshot.imbalance());
             assert!(snapshot.flows.iter().all(|flow| flow.counters.packets == 1));
             let (key, amount) = snapshot.unaccounted.first_key_value().unwrap();
             assert_eq!(

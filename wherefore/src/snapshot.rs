@@ -108,7 +108,7 @@ pub struct Snapshot {
     /// Packets without a flow, by interface, direction, reason and (for a full table) protocol.
     pub unaccounted: BTreeMap<UnaccountedKey, Amount>,
     /// All that passed by interface and [`Direction`] (as number), counted apart from flows and `unaccounted`,
-    /// which add up to it. Empty where the backend keeps no such count.
+    /// which add up to it ([`Snapshot::imbalance`]).
     pub passed: BTreeMap<(u32, u8), Passed>,
     /// The flows that found no room in the table; how many they were can be estimated.
     pub lost: Lost,
@@ -173,6 +173,31 @@ impl Snapshot {
         sums
     }
 
+    /// Where flows and unaccounted packets do not add up to all that passed: by interface and direction, what
+    /// they add up to and what passed. Always empty, but for a fault in the counting.
+    ///
+    /// Packets that the kernel could count without their interface only (interface 0) make it a balance of
+    /// directions, under interface 0.
+    #[must_use]
+    pub fn imbalance(&self) -> BTreeMap<(u32, u8), (Amount, Amount)> {
+        let whole = self.unaccounted.keys().map(|key| key.ifindex).all(|ifindex| ifindex != 0)
+            && self.passed.keys().all(|(ifindex, _)| *ifindex != 0);
+        let place = |ifindex: u32, direction: u8| (if whole { ifindex } else { 0 }, direction);
+        let mut sides: BTreeMap<(u32, u8), (Amount, Amount)> = BTreeMap::new();
+        for Flow { key, counters, .. } in &self.flows {
+            let amount = Amount { packets: counters.packets, wire_bytes: counters.wire_bytes };
+            sides.entry(place(key.ifindex, key.direction)).or_default().0.add(&amount);
+        }
+        for (key, amount) in &self.unaccounted {
+            sides.entry(place(key.ifindex, key.direction)).or_default().0.add(amount);
+        }
+        for ((ifindex, direction), passed) in &self.passed {
+            sides.entry(place(*ifindex, *direction)).or_default().1.add(&passed.all);
+        }
+        sides.retain(|_, (counted, passed)| counted != passed);
+        sides
+    }
+
     /// Packets without a flow, summed by reason.
     #[must_use]
     pub fn unaccounted_by_reason(&self) -> BTreeMap<Reason, Amount> {
@@ -183,5 +208,45 @@ impl Snapshot {
             }
         }
         sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Amount = Amount { packets: 1, wire_bytes: 60 };
+
+    fn snapshot() -> Snapshot {
+        let key = FlowKey { ifindex: 2, direction: 1, ..FlowKey::default() };
+        let counters = FlowCounters { packets: 1, wire_bytes: 60, ..FlowCounters::default() };
+        let mut snapshot =
+            Snapshot { flows: vec![Flow { key, counters, own: false }], ..Snapshot::default() };
+        snapshot
+            .add_unaccounted(UnaccountedKey { ifindex: 2, direction: 1, ..UnaccountedKey::default() }, ONE);
+        let mut all = ONE;
+        all.add(&ONE);
+        snapshot.passed.insert((2, 1), Passed { seen: ONE, all });
+        snapshot
+    }
+
+    #[test]
+    fn what_does_not_add_up_is_found_where_it_is() {
+        assert!(snapshot().imbalance().is_empty());
+        let mut missed = snapshot();
+        missed.passed.insert((3, 0), Passed { seen: ONE, all: ONE });
+        assert_eq!(missed.imbalance(), [((3, 0), (Amount::default(), ONE))].into());
+        let mut short = snapshot();
+        short.flows.clear();
+        assert_eq!(short.imbalance().into_keys().collect::<Vec<_>>(), [(2, 1)]);
+    }
+
+    #[test]
+    fn packets_without_an_interface_are_balanced_by_direction() {
+        let mut snapshot = snapshot();
+        snapshot.add_unaccounted(UnaccountedKey { direction: 1, ..UnaccountedKey::default() }, ONE);
+        assert_eq!(snapshot.imbalance().into_keys().collect::<Vec<_>>(), [(0, 1)]);
+        snapshot.passed.insert((7, 1), Passed { seen: ONE, all: ONE });
+        assert!(snapshot.imbalance().is_empty());
     }
 }

@@ -11,7 +11,11 @@ use hashbrown::HashTable;
 use wherefore_common::{Amount, Direction, FlowCounters, FlowKey, Reason, UnaccountedKey, parse::Parsed};
 
 use super::link;
-use crate::{lost::Lost, snapshot::Flow, time::Timestamp};
+use crate::{
+    lost::Lost,
+    snapshot::{Flow, Passed},
+    time::Timestamp,
+};
 
 /// One captured packet.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +44,44 @@ pub struct Counts {
     pub flows: Vec<Flow>,
     /// Packets without a flow.
     pub unaccounted: BTreeMap<UnaccountedKey, Amount>,
+    /// All that passed by interface and direction: one packet is one frame here.
+    pub passed: BTreeMap<(u32, u8), Passed>,
     /// Flows that found no room.
     pub lost: Lost,
+}
+
+/// All that passed by interface and direction. Packets of one interface tend to follow each other.
+#[derive(Debug, Default)]
+struct Sums {
+    place: (u32, u8),
+    amount: Amount,
+    /// Of the places before, and until the packets came back to them.
+    others: BTreeMap<(u32, u8), Passed>,
+}
+
+impl Sums {
+    #[inline]
+    fn add(&mut self, packet: &Packet<'_>) {
+        let place = (packet.ifindex, packet.direction as u8);
+        if place != self.place {
+            self.settle();
+            self.place = place;
+        }
+        self.amount.packets += 1;
+        self.amount.wire_bytes += u64::from(packet.wire_len);
+    }
+
+    fn settle(&mut self) {
+        let amount = mem::take(&mut self.amount);
+        if amount.packets > 0 {
+            self.others.entry(self.place).or_default().add(&Passed { seen: amount, all: amount });
+        }
+    }
+
+    fn take(&mut self) -> BTreeMap<(u32, u8), Passed> {
+        self.settle();
+        mem::take(&mut self.others)
+    }
 }
 
 /// Packets that are looked up together ([`Counter::settle`]).
@@ -75,6 +115,7 @@ pub struct Counter {
     /// Fewer than [`BATCH`].
     pending: Vec<Pending>,
     unaccounted: BTreeMap<UnaccountedKey, Amount>,
+    passed: Sums,
     lost: Lost,
     limit: u32,
 }
@@ -89,6 +130,7 @@ impl Counter {
             seed: RandomState::default(),
             pending: Vec::with_capacity(BATCH),
             unaccounted: BTreeMap::new(),
+            passed: Sums::default(),
             lost: Lost::default(),
             limit: table_size.unwrap_or(u32::MAX),
         }
@@ -97,6 +139,7 @@ impl Counter {
     /// Counts one packet, in its flow or by the reason why it has none.
     #[inline]
     pub fn count(&mut self, packet: &Packet<'_>) {
+        self.passed.add(packet);
         match link::parse(packet.linktype, packet.frame) {
             Ok(parsed) => {
                 let (key, counters) = flow(packet, &parsed);
@@ -112,6 +155,7 @@ impl Counter {
 
     /// Counts one packet that is not wanted in any flow, for example a filtered one.
     pub fn count_without_flow(&mut self, packet: &Packet<'_>, reason: Reason) {
+        self.passed.add(packet);
         self.turn_away(packet, reason);
     }
 
@@ -132,6 +176,7 @@ impl Counter {
         Counts {
             flows: mem::replace(&mut self.flows, next),
             unaccounted: mem::take(&mut self.unaccounted),
+            passed: self.passed.take(),
             lost: mem::take(&mut self.lost),
         }
     }

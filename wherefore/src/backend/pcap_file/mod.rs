@@ -208,6 +208,7 @@ impl FileBackend {
             flows: counts.flows,
             unaccounted: counts.unaccounted,
             late: open.late,
+            passed: counts.passed,
             lost: counts.lost,
             ..Snapshot::default()
         };

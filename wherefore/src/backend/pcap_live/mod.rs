@@ -283,6 +283,7 @@ impl Backend for PcapBackend {
             flows: counted.flows,
             unaccounted: counted.unaccounted,
             late,
+            passed: counted.passed,
             lost: counted.lost,
             dropped,
             ..Snapshot::default()

@@ -114,6 +114,17 @@ pub fn offloads_off(netns: &Netns, device: &str) {
     }
 }
 
+/// Switches TCP segmentation of a device off alone: the stack still makes super-frames, and cuts them before the
+/// device has them.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn segmentation_off(netns: &Netns, device: &str) {
+    netns
+        .run(|| ethtool(device, EthtoolValue { command: OFFLOADS[0].0, data: 0 }))
+        .unwrap_or_else(|error| panic!("{device}: tso off: {error}"));
+}
+
 /// Switches generic receive offload of a device on, which a veth has off by itself: it then joins received
 /// segments before it passes them on.
 ///

@@ -11,8 +11,11 @@ use nix::{
     net::if_::if_nametoindex,
     sys::socket::{setsockopt, sockopt::UdpGsoSegment},
 };
-use wherefore::backend::{Hook, LiveSettings, interfaces::Request};
-use wherefore::filter::CidrFilter;
+use wherefore::{
+    backend::{Hook, LiveSettings, interfaces::Request},
+    config::default,
+    filter::CidrFilter,
+};
 
 use crate::netns::Netns;
 
@@ -50,6 +53,7 @@ pub fn settings(hook: Hook) -> LiveSettings {
         force_xdp: true,
         table_size: 1024,
         kernel_log: false,
+        min_coverage: default::MIN_COVERAGE,
         snaplen: 96,
         read_timeout: Duration::from_millis(100),
         promiscuous: false,

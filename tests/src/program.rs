@@ -30,6 +30,8 @@ pub enum Act {
     Pass,
     /// Drop it if it has this many bytes, Ethernet header included.
     DropOfLength(i32),
+    /// Return this of every packet.
+    Return(i32),
     /// Put a VLAN tag with this EtherType and control information on it; TC only.
     PushTag(u16, u16),
 }
@@ -42,9 +44,14 @@ pub struct Other {
     _program: OwnedFd,
 }
 
+/// `XDP_DROP`.
+pub const XDP_DROP: i32 = 1;
+/// `TC_ACT_OK`: the packet goes on, past all programs behind this one.
+pub const TC_ACT_OK: i32 = 0;
+
 /// `TCX_NEXT`, `TC_ACT_UNSPEC`; `TC_ACT_SHOT`; `XDP_PASS`; `XDP_DROP`.
 const TC: (i32, i32) = (-1, 2);
-const XDP: (i32, i32) = (2, 1);
+const XDP: (i32, i32) = (2, XDP_DROP);
 
 impl Other {
     /// A TC program.
@@ -75,7 +82,7 @@ impl Other {
         code.extend(first_entry(fd));
         code.extend([skip_if(R0, 0, 2), set(R1, 1), ADD]);
         match act {
-            Act::Pass => {}
+            Act::Pass | Act::Return(_) => {}
             Act::DropOfLength(bytes) => {
                 code.extend(length);
                 code.extend([skip_unless(R7, bytes, 2), set(R0, drop), EXIT]);
@@ -85,7 +92,8 @@ impl Other {
                 code.push(call(SKB_VLAN_PUSH));
             }
         }
-        code.extend([set(R0, pass), EXIT]);
+        let last = if let Act::Return(value) = act { value } else { pass };
+        code.extend([set(R0, last), EXIT]);
         let program = load(kind as u32, &code).unwrap_or_else(|error| panic!("{act:?}: {error}"));
         let id = number(&program);
         let counter = Array::try_from(Map::Array(map)).unwrap_or_else(|error| panic!("{error}"));
@@ -121,6 +129,14 @@ impl Other {
     pub fn attach_tcx(&self, device: &str, way: TcAttachType) -> impl Sized + use<> {
         let order = if way == TcAttachType::Ingress { LinkOrder::last() } else { LinkOrder::first() };
         self.attach(device, way, TcAttachOptions::TcxOrder(order))
+    }
+
+    /// As [`Self::attach_tcx`], but before everybody else.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn attach_tcx_first(&self, device: &str, way: TcAttachType) -> impl Sized + use<> {
+        self.attach(device, way, TcAttachOptions::TcxOrder(LinkOrder::first()))
     }
 
     /// Attaches as a filter of the device's clsact qdisc, which must exist. As [`Self::attach_tcx`].

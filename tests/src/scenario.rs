@@ -12,6 +12,7 @@ use std::{
 
 use wherefore::{
     backend::{Backend, Hook, LiveSettings, interfaces::Request},
+    config::default,
     filter::CidrFilter,
     snapshot::Snapshot,
 };
@@ -42,6 +43,7 @@ pub fn settings() -> LiveSettings {
         force_xdp: true,
         table_size: 4096,
         kernel_log: false,
+        min_coverage: default::MIN_COVERAGE,
         snaplen: 256,
         read_timeout: Duration::from_secs(3),
         promiscuous: false,

@@ -70,6 +70,9 @@ pub mod default {
     pub const FLOWS_DURATION: std::time::Duration = std::time::Duration::from_secs(10);
     /// Flows of one interval on a live host.
     pub const TABLE_SIZE: u32 = 65_536;
+    /// Part of what a device counts that must be counted here. Frames for the device alone (pause frames, LLDP that
+    /// its firmware answers) and counters that come late make up a few per cent at most.
+    pub const MIN_COVERAGE: f64 = 0.95;
     /// Bytes libpcap captures of a packet: enough for tags, extension headers and ports.
     pub const SNAPLEN: u32 = 512;
     /// libpcap's read timeout. Packets may wait that long in libpcap's buffer, so it is well below an interval.

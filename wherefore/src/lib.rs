@@ -9,6 +9,7 @@ pub mod backend;
 pub mod clean;
 pub mod cli;
 pub mod config;
+pub mod coverage;
 pub mod detect;
 pub mod enrich;
 pub mod filter;

@@ -11,6 +11,7 @@ use std::{
 use wherefore_common::{Amount, Direction, FlowCounters, FlowKey, Reason, UnaccountedKey};
 
 use crate::{
+    coverage::Coverage,
     locality::{HostAddresses, Locality},
     lost::Lost,
     time::Timestamp,
@@ -110,6 +111,9 @@ pub struct Snapshot {
     /// All that passed by interface and [`Direction`] (as number), counted apart from flows and `unaccounted`,
     /// which add up to it ([`Snapshot::imbalance`]).
     pub passed: BTreeMap<(u32, u8), Passed>,
+    /// How that compares with the devices' own counters, by interface and [`Direction`] (as number); empty where
+    /// nobody knows (captures, libpcap), and of the interval in which an interface comes.
+    pub coverage: BTreeMap<(u32, u8), Coverage>,
     /// The flows that found no room in the table; how many they were can be estimated.
     pub lost: Lost,
     /// Packets whose timestamp lay before the interval; they are counted in it all the same.
@@ -220,8 +224,7 @@ mod tests {
     fn snapshot() -> Snapshot {
         let key = FlowKey { ifindex: 2, direction: 1, ..FlowKey::default() };
         let counters = FlowCounters { packets: 1, wire_bytes: 60, ..FlowCounters::default() };
-        let mut snapshot =
-            Snapshot { flows: vec![Flow { key, counters, own: false }], ..Snapshot::default() };
+        let mut snapshot = Snapshot { flows: vec![Flow::new(key, counters)], ..Snapshot::default() };
         snapshot
             .add_unaccounted(UnaccountedKey { ifindex: 2, direction: 1, ..UnaccountedKey::default() }, ONE);
         let mut all = ONE;

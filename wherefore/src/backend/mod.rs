@@ -111,7 +111,7 @@ pub enum Hook {
 }
 
 /// Settings of the live backends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LiveSettings {
     /// Which interfaces, as long as it runs.
     pub interfaces: interfaces::Request,
@@ -123,6 +123,8 @@ pub struct LiveSettings {
     pub table_size: u32,
     /// Print the kernel programs' own debug messages.
     pub kernel_log: bool,
+    /// Warn where less than this part of what a device counts is counted in the kernel; 0 to 1.
+    pub min_coverage: f64,
     /// libpcap: bytes captured of each packet (`-s`).
     pub snaplen: u32,
     /// libpcap: how long a read may wait for packets (`-w`).

@@ -142,7 +142,7 @@ pub struct FlowsArgs {
 }
 
 /// Arguments that mean nothing for a file.
-const LIVE_ONLY: [&str; 11] = [
+const LIVE_ONLY: [&str; 12] = [
     "interfaces",
     "exclude_interfaces",
     "stacked",
@@ -150,6 +150,7 @@ const LIVE_ONLY: [&str; 11] = [
     "hook",
     "force_xdp",
     "kernel_log",
+    "min_coverage",
     "snaplen",
     "read_timeout",
     "promiscuous",
@@ -222,6 +223,11 @@ pub struct CaptureArgs {
     /// Print the kernel programs' own debug messages
     #[arg(long)]
     pub kernel_log: bool,
+    /// Warn where the kernel programs count less than this part of what a device counts; 0: only where they count
+    /// nothing
+    #[arg(long, value_name = "PART", default_value_t = default::MIN_COVERAGE, value_parser = values::number,
+        allow_hyphen_values = true)]
+    pub min_coverage: f64,
     /// libpcap: bytes captured of each packet, 64 to 262144; lengths are counted whole
     #[arg(short = 's', long, value_name = "BYTES", default_value_t = default::SNAPLEN,
         value_parser = values::whole::<u32>, allow_hyphen_values = true)]

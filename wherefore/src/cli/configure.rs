@@ -75,6 +75,7 @@ const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duratio
 const READ_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 const COOLDOWNS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(365 * 86_400);
 const TABLE_SIZES: RangeInclusive<u32> = 16..=16_777_216;
+const COVERAGES: RangeInclusive<f64> = 0.0..=1.0;
 const SNAPLENS: RangeInclusive<u32> = 64..=262_144;
 const MAX_SERIES: RangeInclusive<usize> = 1..=16_777_216;
 const LOG_SIZES: RangeInclusive<u64> = 4_000..=1_000_000_000_000;
@@ -149,6 +150,7 @@ fn live(
         force_xdp: args.force_xdp,
         table_size: table_size(counting.table_size)?.unwrap_or(default::TABLE_SIZE),
         kernel_log: args.kernel_log,
+        min_coverage: within("--min-coverage", args.min_coverage, &COVERAGES)?,
         snaplen: within("--snaplen", args.snaplen, &SNAPLENS)?,
         read_timeout: within_time("--read-timeout", args.read_timeout, READ_TIMEOUTS)?,
         promiscuous: args.promiscuous,

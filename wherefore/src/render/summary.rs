@@ -8,7 +8,13 @@ use std::{
 
 use wherefore_common::{Amount, FlowCounters, Reason};
 
-use crate::{locality::Locality, lost::Lost, snapshot::Snapshot, time::Timestamp};
+use crate::{
+    coverage::{Compared, Unit},
+    locality::Locality,
+    lost::Lost,
+    snapshot::Snapshot,
+    time::Timestamp,
+};
 
 /// What makes one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -43,6 +49,7 @@ pub struct Summary {
     lost: Lost,
     late: Amount,
     dropped: u64,
+    coverage: BTreeMap<(String, u8, Unit), Compared>,
     span: Option<(Timestamp, Timestamp)>,
 }
 
@@ -93,6 +100,9 @@ pub struct Report {
     pub late: Amount,
     /// Packets lost before they could be counted: in none of the figures above.
     pub dropped: u64,
+    /// What was counted beside what the device counted, by the name of the interface, direction (as number) and
+    /// unit; without those of which the device counted nothing.
+    pub coverage: BTreeMap<(String, u8, Unit), Compared>,
     /// Begin of the first and end of the last interval; `None` without any.
     pub span: Option<(Timestamp, Timestamp)>,
 }
@@ -113,6 +123,7 @@ impl Summary {
             lost: Lost::default(),
             late: Amount::default(),
             dropped: 0,
+            coverage: BTreeMap::new(),
             span: None,
         }
     }
@@ -158,6 +169,10 @@ impl Summary {
         self.lost.merge(&snapshot.lost);
         self.late.add(&snapshot.late);
         self.dropped += snapshot.dropped;
+        for ((ifindex, direction), coverage) in &snapshot.coverage {
+            let key = (snapshot.interface_name(*ifindex).into_owned(), *direction, coverage.unit);
+            self.coverage.entry(key).or_default().add(&coverage.interval);
+        }
         let (start, end) = self.span.unwrap_or((snapshot.start, snapshot.end));
         self.span = Some((start.min(snapshot.start), end.max(snapshot.end)));
     }
@@ -180,6 +195,8 @@ impl Summary {
         rows.sort_unstable_by(|a, b| sort_key(a).cmp(&sort_key(b)));
         let mut unaccounted = self.unaccounted;
         unaccounted.retain(|_, amount| *amount != Amount::default());
+        let mut coverage = self.coverage;
+        coverage.retain(|_, compared| compared.device > 0);
 
         let mut total = Amount::default();
         let (mut ip_bytes, mut estimated) = (0, 0);
@@ -206,6 +223,7 @@ impl Summary {
             lost_flows: self.lost.estimate(),
             late: self.late,
             dropped: self.dropped,
+            coverage,
             span: self.span,
         }
     }

@@ -172,6 +172,7 @@ fn settings(hook: Hook) -> LiveSettings {
         force_xdp: true,
         table_size: 1024,
         kernel_log: false,
+        min_coverage: default::MIN_COVERAGE,
         snaplen: default::SNAPLEN,
         read_timeout: Duration::from_millis(10),
         promiscuous: false,

@@ -62,7 +62,7 @@ const fn xdp_mode(hook: Hook) -> Option<(XdpMode, &'static str)> {
 }
 
 /// The ways that TC programs count: what XDP sees they need not.
-const fn tc_ways(hook: Hook) -> &'static [Way] {
+pub const fn tc_ways(hook: Hook) -> &'static [Way] {
     if xdp_mode(hook).is_some() { &[Way::Egress] } else { &Way::ALL }
 }
 

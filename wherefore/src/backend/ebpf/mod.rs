@@ -5,6 +5,7 @@ mod batch;
 mod by_key;
 mod cidr;
 mod clock;
+mod coverage;
 mod drain;
 pub mod features;
 pub mod filter;
@@ -16,7 +17,7 @@ mod swap;
 pub mod xdp_safety;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -51,6 +52,8 @@ pub struct EbpfBackend {
     counting: Counting,
     merged: Merged,
     ebpf: Arc<Mutex<Ebpf>>,
+    coverage: coverage::Watch,
+    seats: Seats,
     log: Option<EbpfLogger<KernelLog>>,
 }
 
@@ -78,6 +81,7 @@ pub fn start(settings: &LiveSettings) -> Result<EbpfBackend, Error> {
     let mut counting = Counting::new(tables)?;
     counting.filter(&settings.filter)?;
     let ebpf = Arc::new(Mutex::new(ebpf));
+    let seats = Seats::default();
     let programs = Programs {
         attached: BTreeMap::new(),
         ebpf: Arc::clone(&ebpf),
@@ -86,9 +90,13 @@ pub fn start(settings: &LiveSettings) -> Result<EbpfBackend, Error> {
         arrays: None,
         owner,
         order: Order::new(),
+        seats: Arc::clone(&seats),
     };
     let (follower, started) = Follower::start(&settings.interfaces, programs)?;
     counting.begin()?;
+    let mut coverage = coverage::Watch::new(settings.hook, settings.min_coverage);
+    let readings = coverage.read(lock(&seats).keys().copied());
+    coverage.begin(readings);
     let description = Description {
         backend: "ebpf",
         why: why(settings.hook, &started.watched),
@@ -96,7 +104,7 @@ pub fn start(settings: &LiveSettings) -> Result<EbpfBackend, Error> {
         chosen: started.why,
     };
     let merged = Merged::new("XDP", "--hook tc counts them exactly");
-    Ok(EbpfBackend { description, follower, counting, merged, ebpf, log })
+    Ok(EbpfBackend { description, follower, counting, merged, ebpf, coverage, seats, log })
 }
 
 fn features(settings: &LiveSettings) -> Features {
@@ -124,7 +132,11 @@ struct Programs {
     arrays: Option<Arrays>,
     owner: Owner,
     order: Order,
+    seats: Seats,
 }
+
+/// The numbers of our programs at TC, by interface: also the polls', which ask their devices.
+type Seats = Arc<Mutex<BTreeMap<u32, BTreeSet<u32>>>>;
 
 impl Attach for Programs {
     fn attach(&mut self, interface: &Interface) -> Result<String, Error> {
@@ -147,7 +159,9 @@ impl Attach for Programs {
         // The program at the hook is the expression's, where there is one.
         let first = self.filters.get_mut(&target.start).unwrap_or(&mut ebpf);
         let attached = attach::attach(first, &target, &self.settings, &self.owner)?;
-        self.order.add(attach::posts(first, &target, hook));
+        let posts = attach::posts(first, &target, hook);
+        lock(&self.seats).insert(target.index, posts.iter().map(|post| post.program).collect());
+        self.order.add(posts);
         let hook = attached.hook.clone();
         self.attached.insert(target.index, attached);
         Ok(hook)
@@ -157,6 +171,7 @@ impl Attach for Programs {
         for index in indexes {
             self.attached.remove(index);
             self.order.remove(*index);
+            lock(&self.seats).remove(index);
         }
     }
 
@@ -169,9 +184,9 @@ impl Attach for Programs {
     }
 }
 
-/// A panic while attaching leaves the programs what they were.
-fn lock(ebpf: &Mutex<Ebpf>) -> MutexGuard<'_, Ebpf> {
-    ebpf.lock().unwrap_or_else(PoisonError::into_inner)
+/// A panic while attaching leaves the programs what they were, and the list of them whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Which of the kernel programs an interface needs.
@@ -230,13 +245,17 @@ impl Backend for EbpfBackend {
         if let Some(log) = &mut self.log {
             log.flush();
         }
+        let readings = self.read();
         let mut snapshot = self.counting.poll(&lock(&self.ebpf))?;
         self.follower.describe(&mut snapshot)?;
         self.merged.check(&snapshot);
+        self.compare(readings, &mut snapshot);
         Ok(Some(snapshot))
     }
 
     fn stop(&mut self) -> Result<Option<Snapshot>, Error> {
+        // Devices go on counting when the programs are detached.
+        let readings = self.read();
         let last = self.follower.stop()?;
         if let Some(log) = &mut self.log {
             log.flush();
@@ -244,7 +263,22 @@ impl Backend for EbpfBackend {
         let mut snapshot = self.counting.poll(&lock(&self.ebpf))?;
         self.follower.describe_last(last, &mut snapshot);
         self.merged.check(&snapshot);
+        self.compare(readings, &mut snapshot);
         Ok(Some(snapshot))
+    }
+}
+
+impl EbpfBackend {
+    /// The counters of the devices that the programs are attached to.
+    fn read(&mut self) -> Option<coverage::Readings> {
+        let indexes: Vec<u32> = lock(&self.seats).keys().copied().collect();
+        self.coverage.read(indexes)
+    }
+
+    /// Takes what [`Self::read`] gave when the interval ended.
+    fn compare(&mut self, readings: Option<coverage::Readings>, snapshot: &mut Snapshot) {
+        let seats = lock(&self.seats).clone();
+        self.coverage.end(readings, snapshot, &seats);
     }
 }
 

@@ -104,12 +104,8 @@ fn judge(post: &Post, chain: &[Attached]) -> String {
     let ours = chain[place].place;
     // Names, and whether one of them is at the same kind of hook, so that attaching anew changes the order.
     let others = |part: &[Attached]| {
-        let others: Vec<&Attached> = part.iter().filter(|attached| !attached.is_ours()).collect();
-        let movable = others.iter().any(|attached| attached.place == ours);
-        let mut names: Vec<String> = others.into_iter().map(name).collect();
-        // One filter may be several entries of one name.
-        names.dedup();
-        (names.join(", "), movable)
+        let movable = part.iter().any(|attached| !attached.is_ours() && attached.place == ours);
+        (others(part).join(", "), movable)
     };
     let (before, movable_before) = others(&chain[..place]);
     let (behind, movable_behind) = others(&chain[place + 1..]);
@@ -131,14 +127,24 @@ fn judge(post: &Post, chain: &[Attached]) -> String {
     }
 }
 
-const fn way(way: Way) -> &'static str {
+/// Names of the programs that are no agent's of ours.
+pub fn others(part: &[Attached]) -> Vec<String> {
+    let mut names: Vec<String> = part.iter().filter(|attached| !attached.is_ours()).map(name).collect();
+    // One filter may be several entries of one name.
+    names.dedup();
+    names
+}
+
+/// A way in words.
+pub const fn way(way: Way) -> &'static str {
     match way {
         Way::Ingress => "ingress",
         Way::Egress => "egress",
     }
 }
 
-fn name(attached: &Attached) -> String {
+/// A program in words: its name, and its number.
+pub fn name(attached: &Attached) -> String {
     match attached.id {
         Some(id) if attached.name.is_empty() => format!("program {id}"),
         Some(id) => format!("{:?} (program {id})", attached.name),

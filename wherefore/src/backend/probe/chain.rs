@@ -72,7 +72,7 @@ impl Attached {
         Self { place, id: Some(id), name: String::new(), priority: None, handle: None, leftover: false }
     }
 
-    pub(super) fn take_name(&mut self, names: &BTreeMap<u32, String>) {
+    pub(in crate::backend) fn take_name(&mut self, names: &BTreeMap<u32, String>) {
         if let Some(name) = self.id.and_then(|id| names.get(&id)) {
             self.name.clone_from(name);
         }
@@ -158,7 +158,7 @@ pub(super) fn tcx(index: u32, way: Way) -> io::Result<Vec<Attached>> {
 }
 
 /// Names of all programs by number; empty without `CAP_SYS_ADMIN`.
-pub(super) fn program_names() -> BTreeMap<u32, String> {
+pub(in crate::backend) fn program_names() -> BTreeMap<u32, String> {
     loaded_programs()
         .filter_map(Result::ok)
         .map(|program| (program.id(), String::from_utf8_lossy(program.name()).into_owned()))
@@ -168,9 +168,9 @@ pub(super) fn program_names() -> BTreeMap<u32, String> {
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 /// struct tcmsg of `linux/rtnetlink.h`: family and padding, index, handle, parent, info.
-const TCMSG: usize = 20;
+pub(super) const TCMSG: usize = 20;
 
-fn tcmsg(index: u32, handle: u32, parent: u32) -> Vec<u8> {
+pub(super) fn tcmsg(index: u32, handle: u32, parent: u32) -> Vec<u8> {
     let mut message = vec![0; 4];
     for field in [index, handle, parent, 0] {
         message.extend(field.to_ne_bytes());

@@ -94,7 +94,7 @@ fn device(body: &[u8]) -> Option<Device> {
 }
 
 /// `IFLA_XDP` of `linux/if_link.h`: the mode, then the programs, one for each mode where there are several.
-fn xdp(nested: &[u8]) -> Vec<Attached> {
+pub(super) fn xdp(nested: &[u8]) -> Vec<Attached> {
     const ATTACHED: u16 = 2;
     const PROG_ID: u16 = 4;
     const MULTI: u8 = 4;

@@ -2,6 +2,7 @@
 //! of a clsact qdisc and the making of a veth pair, which are here for the netlink they need.
 
 mod chain;
+mod counters;
 pub(crate) mod create;
 mod devices;
 mod error;
@@ -21,7 +22,8 @@ use std::{
 use caps::{CapSet, Capability};
 
 pub use chain::{Attached, NAME_PREFIX, Place, Way, chain};
-pub(super) use chain::{chain_ids, filters, has_clsact, remove_clsact};
+pub(super) use chain::{chain_ids, filters, has_clsact, program_names, remove_clsact};
+pub(super) use counters::DeviceCounters;
 pub use devices::{Device, devices};
 pub(super) use error::causes;
 pub use error::os_error;

@@ -6,7 +6,7 @@ mod table;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use wherefore_common::Amount;
+use wherefore_common::{Amount, Direction};
 
 use super::{
     Format, KeyKind, Output, Report, Row,
@@ -31,8 +31,8 @@ const TABLE_ROWS: usize = 20;
 /// Prints a report.
 ///
 /// * JSON: one object, `{"packets", "wire_bytes", "ip_packets", "ip_bytes", "unaccounted", "flows"}`; with `"host"`
-///   where interfaces are stacked on others, with a `"locality"` of each flow where that is known.
-/// * JSON Lines: a line per flow, as in `flows`; then `{"total": {…}}` with the other five.
+///   where interfaces are stacked on others, with `"coverage"` and with a `"locality"` of each flow where they are known.
+/// * JSON Lines: a line per flow, as in `flows`; then `{"total": {…}}` with the others.
 /// * CSV: a header line and a line per flow; the totals go to standard error.
 /// * Table: the largest rows, the totals, and what is not in the rows.
 ///
@@ -96,6 +96,19 @@ struct Total<'a> {
     /// About how many flows the packets under `table_full` belong to.
     #[serde(skip_serializing_if = "none")]
     lost_flows: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    coverage: Vec<Covered<'a>>,
+}
+
+#[derive(Serialize)]
+struct Covered<'a> {
+    interface: &'a str,
+    direction: &'static str,
+    unit: &'static str,
+    counted: u64,
+    device: u64,
+    /// Rounded to a millionth.
+    share: f64,
 }
 
 #[derive(Serialize)]
@@ -151,6 +164,16 @@ fn unaccounted<S: Serializer>(amounts: &BTreeMap<u8, Amount>, serializer: S) -> 
 }
 
 fn total(report: &Report) -> Total<'_> {
+    let coverage = report.coverage.iter().filter_map(|((interface, direction, unit), compared)| {
+        Some(Covered {
+            interface,
+            direction: Direction::from_u8(*direction).name(),
+            unit: unit.name(),
+            counted: compared.counted,
+            device: compared.device,
+            share: (compared.share()? * 1e6).round() / 1e6,
+        })
+    });
     Total {
         packets: report.total.packets,
         wire_bytes: report.total.wire_bytes,
@@ -160,6 +183,7 @@ fn total(report: &Report) -> Total<'_> {
         host: report.host.as_ref().map(Sum::from),
         unaccounted: &report.unaccounted,
         lost_flows: report.lost_flows,
+        coverage: coverage.collect(),
     }
 }
 
@@ -213,8 +237,11 @@ mod tests {
     use serde_json::Value;
     use wherefore_common::{FlowCounters, FlowKey, Reason, UnaccountedKey};
 
+    use std::time::Duration;
+
     use super::*;
     use crate::{
+        coverage::{Compared, Coverage, Unit, Verdict},
         render::{
             Summary,
             summary::tests::{report, snapshots},
@@ -379,6 +406,38 @@ mod tests {
             output.out,
             "{\"packets\":0,\"wire_bytes\":0,\"ip_packets\":0,\"ip_bytes\":0,\"unaccounted\":{},\"flows\":[]}\n"
         );
+    }
+
+    #[test]
+    fn coverage_is_told_by_interface_direction_and_unit() {
+        let mut summary = Summary::new(KeyKind::Flow, false);
+        for mut snapshot in intervals() {
+            for (direction, counted, device) in [(0, 0, 0), (1, 31, 50)] {
+                let interval = Compared { counted, device };
+                snapshot.coverage.insert(
+                    (1, direction),
+                    Coverage {
+                        unit: Unit::HandedOver,
+                        interval,
+                        window: interval,
+                        span: Duration::default(),
+                        verdict: Verdict::Low,
+                    },
+                );
+            }
+            summary.add(&snapshot);
+        }
+        let report = summary.finish();
+        let json = render(&report, JSON).out;
+        let expected = concat!(
+            r#","coverage":[{"interface":"eth0","direction":"egress","unit":"handed_over","#,
+            r#""counted":62,"device":100,"share":0.62}],"flows":["#
+        );
+        assert!(json.contains(expected), "{json}");
+        let lines = render(&report, Options { format: Format::Jsonl, ..JSON }).out;
+        assert!(lines.lines().last().is_some_and(|line| line.contains(r#""share":0.62"#)), "{lines}");
+        let table = render(&report, Options { format: Format::Table, ..JSON }).out;
+        assert!(table.contains("Covered 62.0% of what eth0 counts at egress: 62 of 100 packets"), "{table}");
     }
 
     #[test]

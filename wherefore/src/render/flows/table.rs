@@ -2,12 +2,17 @@
 
 use comfy_table::{CellAlignment, Table};
 
-use crate::render::{
-    KeyKind, Report, Row,
-    table::{clipped, gap, plain_table},
-    text::{
-        bytes, clean, columns, count, duration, endpoint, estimated_mark, grouped, ports, protocol, reason,
-        share,
+use wherefore_common::Direction;
+
+use crate::{
+    coverage::Compared,
+    render::{
+        KeyKind, Report, Row,
+        table::{clipped, gap, plain_table},
+        text::{
+            bytes, clean, columns, count, duration, endpoint, estimated_mark, grouped, ports, protocol,
+            reason, share,
+        },
     },
 };
 
@@ -60,6 +65,17 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
         lines.push(format!(
             "About {} found no room in the table; --table-size makes more.",
             count(report.lost_flows, "flow", "flows")
+        ));
+    }
+    for ((interface, direction, unit), Compared { counted, device }) in &report.coverage {
+        lines.push(format!(
+            "Covered {} of what {} counts at {}: {} of {} {}",
+            share(*counted, *device),
+            clean(interface),
+            Direction::from_u8(*direction).name(),
+            grouped(*counted),
+            grouped(*device),
+            unit.noun()
         ));
     }
     if report.late.packets > 0 {

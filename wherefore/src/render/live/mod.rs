@@ -8,9 +8,10 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use wherefore_common::{Amount, Direction, Reason, UnaccountedKey};
 
-use super::text::{bytes, clean, clip, count, duration, grouped, rate, reason, scaled, wrap};
+use super::text::{bytes, clean, clip, count, duration, grouped, rate, reason, scaled, share, wrap};
 use crate::{
     backend::Description,
+    coverage::{self, Compared, Verdict},
     snapshot::{Flow, Snapshot},
 };
 
@@ -217,7 +218,19 @@ fn rates(snapshot: &Snapshot) -> String {
     if beside.packets > 0 {
         let _ = write!(line, " · on stacked interfaces besides {}", rate(beside.wire_bytes, snapshot.length));
     }
+    if let Some(Compared { counted, device }) = lowest_coverage(snapshot) {
+        let _ = write!(line, " · coverage {}", share(counted, device));
+    }
     line
+}
+
+/// Of the interface and direction with the lowest; of few packets it says nothing.
+fn lowest_coverage(snapshot: &Snapshot) -> Option<Compared> {
+    let windows = snapshot.coverage.values().map(|coverage| coverage.window);
+    let known = windows.filter_map(|window| window.share().map(|share| (share, window)));
+    let lowest =
+        known.filter(|(_, window)| window.device >= coverage::FEW).min_by(|(a, _), (b, _)| a.total_cmp(b));
+    lowest.map(|(_, window)| window)
 }
 
 fn packet_rate(amount: Amount, length: Duration) -> String {
@@ -251,6 +264,20 @@ fn warnings(snapshot: &Snapshot) -> Vec<String> {
             "{} estimated (~): merged by offload before being seen; the true rates are higher",
             count(estimated, "packet is", "packets are")
         ));
+    }
+    for ((ifindex, direction), coverage) in &snapshot.coverage {
+        if coverage.verdict > Verdict::Fine {
+            let Compared { counted, device } = coverage.window;
+            warnings.push(format!(
+                "{} of what {} counts at {} is counted here, {} of {} {}; the log says why",
+                share(counted, device),
+                clean(&snapshot.interface_name(*ifindex)),
+                Direction::from_u8(*direction).name(),
+                grouped(counted),
+                grouped(device),
+                coverage.unit.noun()
+            ));
+        }
     }
     if snapshot.dropped > 0 {
         warnings.push(format!(
@@ -303,6 +330,7 @@ mod tests {
     use super::*;
     use crate::{
         backend::Watched,
+        coverage::{Coverage, Unit},
         render::{
             summary::tests::snapshots,
             text::{columns, endpoint, ports},
@@ -472,6 +500,31 @@ mod tests {
             "{closing}"
         );
         assert!(!closing.contains("in no flow"), "{closing}");
+    }
+
+    #[test]
+    fn coverage_is_shown_and_its_lack_warned_of() {
+        let covered = |counted, verdict| {
+            let window = Compared { counted, device: 10_000 };
+            let span = Duration::from_secs(62);
+            Coverage { unit: Unit::OnWire, interval: window, window, span, verdict }
+        };
+        let mut snapshot = Snapshot {
+            length: Duration::from_secs(5),
+            interfaces: [(1, "eth\x1b0".to_owned())].into(),
+            ..Snapshot::default()
+        };
+        snapshot.coverage.insert((1, 0), covered(9_999, Verdict::Fine));
+        snapshot.coverage.insert((1, 1), covered(20_000, Verdict::Fine));
+        let description = description();
+        let view = view(&description, &[], 200, 24);
+        let table = live_table(&snapshot, &view);
+        assert!(table.contains(" · coverage 99.9%") && !table.contains("the log says why"), "{table}");
+        snapshot.coverage.insert((1, 1), covered(6_200, Verdict::Low));
+        let table = live_table(&snapshot, &view);
+        let warning = "62.0% of what eth\\u{1b}0 counts at egress is counted here, 6,200 of 10,000 frames";
+        assert!(table.contains(warning), "{table}");
+        assert!(interval_line(&snapshot).contains(" · coverage 62.0%"));
     }
 
     #[test]

@@ -1,0 +1,364 @@
+//! Coverage: how much of what a device counts is counted here too. What never comes by our programs is missing
+//! from every other figure, and nothing else would tell.
+//!
+//! Devices count in different units. A veth counts a super-frame once, most network cards count the frames it
+//! becomes on the wire, and at ingress frames are joined (GRO) between the driver and the hook. So the unit is
+//! found per interface and direction: the one in which both counts agree.
+//!
+//! What the device's counters mean is `Documentation/networking/statistics.rst` of the kernel: received packets
+//! include those the host dropped later, and packets are sent once the device has them, so those that a queueing
+//! discipline or the driver dropped are counted here and not there.
+
+use std::{collections::VecDeque, time::Duration};
+
+use wherefore_common::{Amount, Direction};
+
+/// Counts are compared over this time: long enough that what waits in queues between the two counts is small
+/// beside it, short enough that a warning is of now.
+pub const WINDOW: Duration = Duration::from_secs(60);
+/// Some drivers take their counters from the device once a second (bnxt), some every other (e1000e), and packets
+/// may wait in a queue on their way out. What a device counts within this time after ours is no sign of blindness.
+pub const LAG: Duration = Duration::from_secs(2);
+/// Shorter intervals are put together, so that a window has some sixty steps whatever the pace.
+const STEP: Duration = Duration::from_secs(1);
+/// Of long intervals this many make a window: what is told late is in one of them.
+const LEAST_STEPS: usize = 3;
+/// Fewer missing packets than this in a window are never told of.
+pub const FEW: u64 = 100;
+/// Packets of which not one was counted make a device busy and us blind.
+pub const BUSY: u64 = 1000;
+/// A unit fits whose counts differ by no more than this (logarithm of their ratio).
+const FITS: f64 = 0.02;
+
+/// What a device counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unit {
+    /// Packets as they pass between the stack and the driver: a super-frame is one.
+    HandedOver,
+    /// Frames on the wire.
+    OnWire,
+    /// Bytes, where it counts some super-frames once and some as their frames, so that no count of packets can
+    /// agree: a device that segments TCP and leaves UDP to the stack, or a veth that joins frames.
+    Bytes,
+}
+
+impl Unit {
+    /// `handed_over`, `on_wire`, `bytes`. Stable.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HandedOver => "handed_over",
+            Self::OnWire => "on_wire",
+            Self::Bytes => "bytes",
+        }
+    }
+
+    /// What is counted, in words.
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::HandedOver => "packets",
+            Self::OnWire => "frames",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+/// What is to be thought of a direction of an interface; graver ones are greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Nothing is known to be missing.
+    #[default]
+    Fine,
+    /// Less is counted than was asked for.
+    Low,
+    /// The device is busy, and nothing at all is counted.
+    Blind,
+}
+
+/// Our count beside the device's, in one [`Unit`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Counted here, less what the host dropped between us and the device.
+    pub counted: u64,
+    /// Counted by the device, less what the host dropped between the device and us.
+    pub device: u64,
+}
+
+impl Compared {
+    /// The part that is counted here; above 1 where the device counts less. `None` where it counts nothing.
+    #[must_use]
+    pub fn share(&self) -> Option<f64> {
+        (self.device > 0).then(|| self.counted as f64 / self.device as f64)
+    }
+
+    /// Adds what another interval has.
+    pub const fn add(&mut self, other: &Self) {
+        self.counted += other.counted;
+        self.device += other.device;
+    }
+}
+
+/// The coverage of an interface in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// In which unit both counts are.
+    pub unit: Unit,
+    /// Of this interval.
+    pub interval: Compared,
+    /// Of the newest intervals that together last [`WINDOW`] and [`LAG`], or of the newest three; as far as there are
+    /// so many.
+    pub window: Compared,
+    /// How long these last.
+    pub span: Duration,
+    /// What it comes to.
+    pub verdict: Verdict,
+}
+
+/// A device's counters in one direction, at one time. They grow, but for a reset or another device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets and bytes, in the device's own unit.
+    pub passed: Amount,
+    /// Packets the device or the stack dropped.
+    pub dropped: u64,
+    /// At egress: what its queueing discipline dropped; `None` where there is none.
+    pub queue: Option<Queue>,
+}
+
+/// A queueing discipline's count of dropped packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Its handle: another one is another discipline, which counts from 0.
+    pub handle: u32,
+    /// Packets dropped, in 32 bits that wrap.
+    pub dropped: u32,
+}
+
+impl Counters {
+    /// What was added since `earlier`: packets and bytes, and dropped packets. `None` where a count went back, so
+    /// that nothing can be said.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Option<(Amount, u64)> {
+        let passed = Amount {
+            packets: self.passed.packets.checked_sub(earlier.passed.packets)?,
+            wire_bytes: self.passed.wire_bytes.checked_sub(earlier.passed.wire_bytes)?,
+        };
+        let queued = match (self.queue, earlier.queue) {
+            (Some(now), Some(before)) if now.handle == before.handle => {
+                // Less than half of the range ahead: it grew, and may have wrapped. Else it began anew.
+                let grown = now.dropped.wrapping_sub(before.dropped);
+                if grown <= u32::MAX / 2 { grown } else { now.dropped }
+            }
+            (Some(now), _) => now.dropped,
+            (None, _) => 0,
+        };
+        Some((passed, self.dropped.checked_sub(earlier.dropped)? + u64::from(queued)))
+    }
+}
+
+/// Counts of one interval, or of several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How long it took.
+    pub length: Duration,
+    /// Counted here, as handed over by the stack.
+    pub seen: Amount,
+    /// Counted here, as on the wire.
+    pub all: Amount,
+    /// Counted by the device.
+    pub device: Amount,
+    /// Packets that the host dropped: at egress behind our count, at ingress before or behind it.
+    pub dropped: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.length += other.length;
+        self.seen.add(&other.seen);
+        self.all.add(&other.all);
+        self.device.add(&other.device);
+        self.dropped += other.dropped;
+    }
+
+    /// A part of what was counted here, without the device's counts.
+    fn ours(&self, part: f64) -> Self {
+        let of = |count: u64| (count as f64 * part) as u64;
+        let amount =
+            |amount: &Amount| Amount { packets: of(amount.packets), wire_bytes: of(amount.wire_bytes) };
+        Self {
+            seen: amount(&self.seen),
+            all: amount(&self.all),
+            dropped: of(self.dropped),
+            ..Self::default()
+        }
+    }
+
+    /// Both counts in a unit.
+    ///
+    /// At egress dropped packets were counted here and not by the device. At ingress the kernel's count of them
+    /// tells those that never came to our hook (a full backlog) not apart from those that nobody wanted after it,
+    /// so it explains what is missing, as far as it goes.
+    fn compared(&self, unit: Unit, direction: Direction) -> Compared {
+        let (counted, device) = match unit {
+            Unit::HandedOver => (self.seen.packets, self.device.packets),
+            Unit::OnWire => (self.all.packets, self.device.packets),
+            Unit::Bytes => (self.all.wire_bytes, self.device.wire_bytes),
+        };
+        let dropped = match unit {
+            Unit::HandedOver | Unit::OnWire => self.dropped,
+            // Bytes of dropped packets are counted by nobody: they were like the others.
+            Unit::Bytes => {
+                let packets = u128::from(self.seen.packets.max(self.device.packets).max(1));
+                let bytes = u128::from(self.dropped) * u128::from(counted.max(device)) / packets;
+                u64::try_from(bytes).unwrap_or(u64::MAX)
+            }
+        };
+        if direction == Direction::Egress {
+            Compared { counted: counted.saturating_sub(dropped), device }
+        } else {
+            Compared { counted, device: device.min(counted.max(device.saturating_sub(dropped))) }
+        }
+    }
+
+    /// How far the counts in a unit are from agreeing.
+    fn distance(&self, unit: Unit, direction: Direction) -> f64 {
+        match self.compared(unit, direction) {
+            Compared { counted: 0, .. } | Compared { device: 0, .. } => f64::INFINITY,
+            Compared { counted, device } => (counted as f64 / device as f64).ln().abs(),
+        }
+    }
+}
+
+/// An interface in one direction, as time passes.
+#[derive(Clone, Debug)]
+pub struct Track {
+    direction: Direction,
+    /// Oldest first, [`STEP`] or longer each but the newest; without those before the window.
+    steps: VecDeque<Counts>,
+    unit: Option<Unit>,
+    verdict: Verdict,
+}
+
+impl Track {
+    /// Nothing known yet.
+    #[must_use]
+    pub const fn new(direction: Direction) -> Self {
+        Self { direction, steps: VecDeque::new(), unit: None, verdict: Verdict::Fine }
+    }
+
+    /// Takes an interval and judges the window that ends with it: `least` is the share below which coverage is
+    /// [`Verdict::Low`].
+    pub fn add(&mut self, counts: &Counts, least: f64) -> Coverage {
+        match self.steps.back_mut() {
+            Some(newest) if newest.length < STEP => newest.add(counts),
+            _ => self.steps.push_back(*counts),
+        }
+        let mut whole = sum(&self.steps);
+        while let Some(oldest) = self.steps.front()
+            && self.steps.len() > LEAST_STEPS
+            && whole.length.saturating_sub(oldest.length) >= WINDOW + LAG
+        {
+            self.steps.pop_front();
+            whole = sum(&self.steps);
+        }
+        let unit = self.choose(&whole);
+        self.verdict = self.judge(unit, &whole, least);
+        whole = sum(&self.steps);
+        Coverage {
+            unit,
+            interval: counts.compared(unit, self.direction),
+            window: whole.compared(unit, self.direction),
+            span: whole.length,
+            verdict: self.verdict,
+        }
+    }
+
+    /// The unit that fits. The last one stays while it fits, and also where no other does: a change of what is
+    /// missing is no change of how the device counts.
+    fn choose(&mut self, whole: &Counts) -> Unit {
+        let distance = |unit| whole.distance(unit, self.direction);
+        let best =
+            if distance(Unit::OnWire) < distance(Unit::HandedOver) { Unit::OnWire } else { Unit::HandedOver };
+        if whole.device.packets < FEW {
+            return self.unit.unwrap_or(best);
+        }
+        let [seen, all] = [Unit::HandedOver, Unit::OnWire].map(|unit| whole.compared(unit, self.direction));
+        let chosen = match self.unit {
+            Some(unit) if unit != Unit::Bytes && distance(unit) <= FITS => unit,
+            _ if distance(best) <= FITS => best,
+            // More than super-frames and fewer than frames: it counts now so and now so, or packets are missing.
+            // Bytes tell which, as they are nearly the same in both units.
+            _ if seen.counted < seen.device && all.device < all.counted => Unit::Bytes,
+            Some(unit) if unit != Unit::Bytes => unit,
+            _ => best,
+        };
+        self.unit = Some(chosen);
+        chosen
+    }
+
+    fn judge(&mut self, unit: Unit, whole: &Counts, least: f64) -> Verdict {
+        if self.uncounted() >= BUSY {
+            return Verdict::Blind;
+        }
+        // Twice, as what is told late lies in one place.
+        let first = self.after_lag(0);
+        if self.is_low(unit, first, least) && self.is_low(unit, self.after_lag(first), least) {
+            return self.verdict.max(Verdict::Low);
+        }
+        // Few packets say nothing.
+        let recovered = whole.device.packets >= FEW
+            && whole.compared(unit, self.direction).share().is_some_and(|share| share >= least);
+        if recovered { Verdict::Fine } else { self.verdict }
+    }
+
+    /// The step that begins [`LAG`] or more after that one.
+    fn after_lag(&self, step: usize) -> usize {
+        let mut passed = Duration::ZERO;
+        let late = self.steps.iter().skip(step).take_while(|step| {
+            let early = passed < LAG;
+            passed += step.length;
+            early
+        });
+        step + late.count()
+    }
+
+    /// Whether less than `least` is counted of what the device counts from that step on. Our counts of [`LAG`] before
+    /// it are in it, since the device may tell of them late.
+    fn is_low(&self, unit: Unit, from: usize, least: f64) -> bool {
+        let mut counts = sum(self.steps.iter().skip(from));
+        let mut rest = LAG;
+        for step in self.steps.iter().take(from).rev() {
+            if rest < step.length {
+                counts.add(&step.ours(rest.as_secs_f64() / step.length.as_secs_f64()));
+                break;
+            }
+            counts.add(&step.ours(1.0));
+            rest -= step.length;
+        }
+        let share = counts.compared(unit, self.direction).share().unwrap_or(1.0);
+        share < least && (1.0 - share) * counts.device.packets as f64 >= FEW as f64
+    }
+
+    /// What the device counted since our last packet and [`LAG`]. Where that says that we are blind, what was
+    /// before is forgotten.
+    fn uncounted(&mut self) -> u64 {
+        let silent = self.steps.iter().rev().take_while(|step| step.seen.packets == 0).count();
+        let first = self.steps.len() - silent;
+        let told = self.steps.iter().skip(self.after_lag(first));
+        let device = sum(told).compared(Unit::HandedOver, self.direction).device;
+        if device >= BUSY {
+            self.steps.drain(..first);
+        }
+        device
+    }
+}
+
+fn sum<'a>(steps: impl IntoIterator<Item = &'a Counts>) -> Counts {
+    let mut sum = Counts::default();
+    steps.into_iter().for_each(|step| sum.add(step));
+    sum
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const LEAST: f64 = 0.95;
+const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+const fn amount(packets: u64) -> Amount {
+    Amount { packets, wire_bytes: packets * 1000 }
+}
+
+/// Five seconds of single frames: `counted` of `device`.
+fn plain(counted: u64, device: u64) -> Counts {
+    Counts {
+        length: Duration::from_secs(5),
+        seen: amount(counted),
+        all: amount(counted),
+        device: amount(device),
+        dropped: 0,
+    }
+}
+
+/// The same of super-frames of 45 frames, of which the device counts `device` and as many bytes as we.
+fn trains(counted: u64, device: u64) -> Counts {
+    let bytes = counted * 45_000;
+    let of = |packets| Amount { packets, wire_bytes: bytes };
+    Counts { seen: of(counted), all: of(counted * 45), device: of(device), ..plain(0, 0) }
+}
+
+fn last(track: &mut Track, counts: Counts, times: usize) -> Coverage {
+    (0..times).map(|_| track.add(&counts, LEAST)).last().expect("at least once")
+}
+
+fn share(coverage: &Coverage) -> f64 {
+    coverage.window.share().expect("the device counted")
+}
+
+#[test]
+fn a_device_s_unit_is_found_and_kept() {
+    for direction in DIRECTIONS {
+        let mut veth = Track::new(direction);
+        assert_eq!(last(&mut veth, trains(1000, 1000), 3).unit, Unit::HandedOver);
+        let mut card = Track::new(direction);
+        assert_eq!(last(&mut card, trains(1000, 45_000), 3).unit, Unit::OnWire);
+        // Packets of which half are missing are no other unit, and where a frame is a packet both fit.
+        for track in [&mut veth, &mut card] {
+            let unit = track.unit;
+            assert_eq!(Some(last(track, plain(30_000, 30_000), 13).unit), unit);
+            assert_eq!(Some(last(track, plain(30_000, 60_000), 13).unit), unit);
+        }
+    }
+}
+
+#[test]
+fn a_device_that_counts_now_so_and_now_so_is_held_by_its_bytes() {
+    for direction in DIRECTIONS {
+        let mut track = Track::new(direction);
+        assert_eq!(last(&mut track, trains(1000, 1000), 13).unit, Unit::HandedOver);
+        // Half of the super-frames are counted as their frames.
+        let mixed = last(&mut track, trains(1000, 23_000), 13);
+        assert_eq!((mixed.unit, mixed.verdict, share(&mixed)), (Unit::Bytes, Verdict::Fine, 1.0));
+        // The same count of packets with twice the bytes is not of the same packets.
+        let mut missing = trains(1000, 23_000);
+        missing.device.wire_bytes *= 2;
+        let missing = last(&mut track, missing, 13);
+        assert_eq!((missing.unit, missing.verdict, share(&missing)), (Unit::Bytes, Verdict::Low, 0.5));
+    }
+}
+
+#[test]
+fn what_is_missing_is_told_and_so_is_its_return() {
+    for direction in DIRECTIONS {
+        let mut track = Track::new(direction);
+        assert_eq!(last(&mut track, plain(1000, 1000), 20).verdict, Verdict::Fine);
+        assert_eq!(track.add(&plain(700, 1000), LEAST).verdict, Verdict::Fine, "2 % of a window");
+        assert_eq!(last(&mut track, plain(700, 1000), 3).verdict, Verdict::Low);
+        // Full again, but not yet in the window.
+        assert_eq!(track.add(&plain(1000, 1000), LEAST).verdict, Verdict::Low);
+        // Nothing at all proves nothing.
+        assert_eq!(last(&mut track, plain(700, 1000), 14).verdict, Verdict::Low);
+        assert_eq!(last(&mut track, plain(0, 0), 20).verdict, Verdict::Low);
+        assert_eq!(track.add(&plain(1000, 1000), LEAST).verdict, Verdict::Fine);
+    }
+}
+
+#[test]
+fn the_first_interval_says_nothing_and_the_window_ends() {
+    let mut track = Track::new(Direction::Egress);
+    assert_eq!(track.add(&plain(0, 5000), LEAST).verdict, Verdict::Fine, "it may be of before");
+    let coverage = last(&mut track, plain(1000, 1000), 13);
+    assert_eq!((coverage.span, share(&coverage)), (Duration::from_secs(65), 1.0));
+    assert_eq!(coverage.window, Compared { counted: 13_000, device: 13_000 });
+}
+
+#[test]
+fn long_intervals_are_judged_by_three() {
+    for direction in DIRECTIONS {
+        let mut track = Track::new(direction);
+        let hour = |counted| Counts { length: Duration::from_secs(3600), ..plain(counted, 100_000) };
+        assert_eq!(last(&mut track, hour(100_000), 9).verdict, Verdict::Fine);
+        let low = last(&mut track, hour(60_000), 2);
+        assert_eq!((low.verdict, low.span), (Verdict::Low, Duration::from_secs(3 * 3600)));
+        assert_eq!(last(&mut track, hour(0), 3).verdict, Verdict::Blind);
+    }
+}
+
+#[test]
+fn short_intervals_are_put_together() {
+    let mut track = Track::new(Direction::Egress);
+    for _ in 0..10_000 {
+        let coverage = track.add(&Counts { length: Duration::from_millis(100), ..plain(10, 10) }, LEAST);
+        assert_eq!(share(&coverage), 1.0);
+        assert!(coverage.span <= WINDOW + LAG + STEP);
+    }
+    assert!(track.steps.len() <= 64, "{}", track.steps.len());
+}
+
+#[test]
+fn silence_on_a_busy_device_is_loud_and_on_a_quiet_one_nothing() {
+    for direction in DIRECTIONS {
+        let mut track = Track::new(direction);
+        last(&mut track, plain(100_000, 100_000), 20);
+        // The device tells late what was counted before.
+        assert_eq!(track.add(&plain(0, 40_000), LEAST).verdict, Verdict::Fine);
+        assert_eq!(track.add(&plain(0, BUSY), LEAST).verdict, Verdict::Blind);
+        // A trickle does not make it better.
+        assert_eq!(track.add(&plain(3, 5000), LEAST).verdict, Verdict::Blind);
+        assert_eq!(last(&mut track, plain(5000, 5000), 14).verdict, Verdict::Fine);
+
+        let mut quiet = Track::new(direction);
+        // Frames that no host is handed: five a minute, and 99 of them within a window.
+        assert_eq!(last(&mut quiet, plain(0, 1), 1000).verdict, Verdict::Fine);
+        assert_eq!(last(&mut quiet, plain(0, 7), 1000).verdict, Verdict::Fine);
+    }
+}
+
+/// A driver that shows its counters late, and a burst at an interval's end that leaves the window before its late
+/// part does.
+#[test]
+fn counters_that_come_late_are_not_blindness() {
+    for direction in DIRECTIONS {
+        let mut track = Track::new(direction);
+        let burst = [plain(10_000, 9_000), plain(1_000_000, 300_000), plain(10, 701_000)];
+        for counts in burst.into_iter().chain([plain(10, 10); 40]) {
+            let coverage = track.add(&counts, LEAST);
+            assert_eq!(coverage.verdict, Verdict::Fine, "{coverage:?}");
+        }
+    }
+}
+
+#[test]
+fn dropped_packets_are_not_missing() {
+    // A queueing discipline drops a third of what we counted.
+    let mut egress = Track::new(Direction::Egress);
+    let coverage = last(&mut egress, Counts { dropped: 1000, ..plain(3000, 2000) }, 13);
+    assert_eq!((coverage.verdict, share(&coverage)), (Verdict::Fine, 1.0));
+    // And does not hide what never came by us.
+    let coverage = last(&mut egress, Counts { dropped: 1000, ..plain(3000, 4000) }, 13);
+    assert_eq!((coverage.verdict, share(&coverage)), (Verdict::Low, 0.5));
+    // The backlog of a receiving processor was full: those packets came by nobody.
+    let mut ingress = Track::new(Direction::Ingress);
+    let coverage = last(&mut ingress, Counts { dropped: 1000, ..plain(2000, 3000) }, 13);
+    assert_eq!((coverage.verdict, share(&coverage)), (Verdict::Fine, 1.0));
+    let coverage = last(&mut ingress, Counts { dropped: 1000, ..plain(2000, 5000) }, 13);
+    assert_eq!((coverage.verdict, share(&coverage)), (Verdict::Low, 0.5));
+    // Nobody wanted them, after they were counted.
+    let coverage = last(&mut ingress, Counts { dropped: 3000, ..plain(3000, 3000) }, 13);
+    assert_eq!((coverage.verdict, share(&coverage)), (Verdict::Fine, 1.0));
+}
+
+#[test]
+fn counters_that_went_back_say_nothing() {
+    let queue = |handle, dropped| Some(Queue { handle, dropped });
+    let counters = |packets, dropped, queue| Counters { passed: amount(packets), dropped, queue };
+    let before = counters(100, 5, queue(1, u32::MAX - 1));
+    assert_eq!(counters(130, 7, queue(1, 3)).since(&before), Some((amount(30), 2 + 5)), "32 bits wrap");
+    assert_eq!(counters(130, 5, queue(2, 3)).since(&before), Some((amount(30), 3)), "another discipline");
+    assert_eq!(counters(130, 5, None).since(&before), Some((amount(30), 0)));
+    assert_eq!(counters(99, 5, None).since(&before), None);
+    assert_eq!(counters(130, 4, None).since(&before), None);
+    let before = counters(100, 5, queue(1, 1000));
+    assert_eq!(counters(130, 5, queue(1, 10)).since(&before), Some((amount(30), 10)), "made anew");
+}
+
+proptest! {
+    /// Whatever passes: where all of it is counted there is never a word, and the share is 1.
+    #[test]
+    fn what_is_whole_is_never_told(
+        packets in prop::collection::vec(0u64..100_000, 1..60), late in any::<bool>(), wire in any::<bool>(),
+    ) {
+        for direction in DIRECTIONS {
+            let mut track = Track::new(direction);
+            let mut owed = 0;
+            for packets in &packets {
+                // A second of the five is told with the next interval.
+                let now = if late { packets / 5 * 4 } else { *packets };
+                let told = now + std::mem::replace(&mut owed, packets - now);
+                let counts = if wire { trains(*packets, told * 45) } else { trains(*packets, told) };
+                let coverage = track.add(&counts, LEAST);
+                prop_assert_eq!(coverage.verdict, Verdict::Fine);
+                if !late && coverage.window.device > 0 {
+                    prop_assert_eq!(coverage.window.share(), Some(1.0));
+                }
+            }
+        }
+    }
+
+    /// Whatever the device says, nothing panics.
+    #[test]
+    fn any_counts_are_taken(counts in prop::collection::vec(any::<[u32; 8]>(), 0..100), least in 0.0f64..1.0) {
+        for direction in DIRECTIONS {
+            let mut track = Track::new(direction);
+            for numbers in &counts {
+                let [length, rest @ ..] = numbers.map(u64::from);
+                let of = |at: usize| Amount { packets: rest[at], wire_bytes: rest[at + 1] };
+                let counts = Counts {
+                    length: Duration::from_millis(length),
+                    seen: of(0),
+                    all: of(2),
+                    device: of(4),
+                    dropped: rest[6],
+                };
+                let coverage = track.add(&counts, least);
+                prop_assert!(coverage.verdict == track.verdict);
+            }
+        }
+    }
+}

@@ -61,16 +61,15 @@ struct Sums {
 
 impl Sums {
     #[inline]
-    fn add(&mut self, packet: &Packet<'_>) {
-        let place = (packet.ifindex, packet.direction as u8);
+    fn add(&mut self, place: (u32, u8), amount: &Amount) {
         if place != self.place {
             self.settle();
             self.place = place;
         }
-        self.amount.packets += 1;
-        self.amount.wire_bytes += u64::from(packet.wire_len);
+        self.amount.add(amount);
     }
 
+    #[cold]
     fn settle(&mut self) {
         let amount = mem::take(&mut self.amount);
         if amount.packets > 0 {
@@ -139,7 +138,6 @@ impl Counter {
     /// Counts one packet, in its flow or by the reason why it has none.
     #[inline]
     pub fn count(&mut self, packet: &Packet<'_>) {
-        self.passed.add(packet);
         match link::parse(packet.linktype, packet.frame) {
             Ok(parsed) => {
                 let (key, counters) = flow(packet, &parsed);
@@ -155,7 +153,6 @@ impl Counter {
 
     /// Counts one packet that is not wanted in any flow, for example a filtered one.
     pub fn count_without_flow(&mut self, packet: &Packet<'_>, reason: Reason) {
-        self.passed.add(packet);
         self.turn_away(packet, reason);
     }
 
@@ -189,7 +186,16 @@ impl Counter {
     fn settle(&mut self) {
         let mut places = [u32::MAX; BATCH];
         let mut touched = 0;
+        // All that passed is summed here, by the batch: 3 ns a packet, 2 to 3 % of reading a file.
+        let (mut passing, mut amount) = (self.passed.place, Amount::default());
         for (place, packet) in places.iter_mut().zip(&self.pending) {
+            let here = (packet.key.ifindex, packet.key.direction);
+            if here != passing {
+                self.passed.add(passing, &mem::take(&mut amount));
+                passing = here;
+            }
+            amount.packets += packet.counters.packets;
+            amount.wire_bytes += packet.counters.wire_bytes;
             let half = half(packet.hash);
             if let Some(slot) = self.index.find(packet.hash, |slot| slot.hash == half) {
                 *place = slot.at;
@@ -200,6 +206,7 @@ impl Counter {
             }
         }
         std::hint::black_box(touched);
+        self.passed.add(passing, &amount);
         let mut pending = mem::take(&mut self.pending);
         for (packet, place) in pending.drain(..).zip(places) {
             match self.flows.get_mut(place as usize) {
@@ -245,6 +252,7 @@ impl Counter {
             pad: 0,
         };
         let amount = Amount { packets: 1, wire_bytes: u64::from(packet.wire_len) };
+        self.passed.add((packet.ifindex, packet.direction as u8), &amount);
         self.unaccounted.entry(key).or_default().add(&amount);
     }
 }

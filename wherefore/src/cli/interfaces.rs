@@ -1,5 +1,7 @@
 //! `wherefore interfaces`: what there is to watch, and what is watched when nothing is said.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::{
@@ -80,8 +82,7 @@ pub fn run(request: &Request, format: Format, width: Option<usize>) -> Result<Ou
     let plan = interfaces::plan(request)?;
     // Without what is attached to each, the list is poorer, not wrong.
     let devices = probe::devices().unwrap_or_default();
-    let heading = if *request == Request::default() { "Watched without -i" } else { "Watched" };
-    Ok(render(&rows(&plan, &devices), heading, format, width))
+    Ok(render(&rows(&plan, &devices), request, &plan.unmet, format, width))
 }
 
 /// Puts together what is known of each interface. Pure.
@@ -128,9 +129,15 @@ pub fn rows(plan: &Plan, devices: &[Device]) -> Vec<Row> {
 }
 
 /// Prints the rows: JSON is `{"interfaces": […]}`; in CSV addresses and programs are joined by spaces and `; `.
-/// `heading`: what stands before those that are watched, beneath a table.
+/// `unmet`: names and globs of `request` that lead to nothing that is watched, told apart from the result.
 #[must_use]
-pub fn render(rows: &[Row], heading: &str, format: Format, width: Option<usize>) -> Output {
+pub fn render(
+    rows: &[Row],
+    request: &Request,
+    unmet: &[String],
+    format: Format,
+    width: Option<usize>,
+) -> Output {
     #[derive(Serialize)]
     struct Whole<'a> {
         interfaces: &'a [Row],
@@ -139,9 +146,10 @@ pub fn render(rows: &[Row], heading: &str, format: Format, width: Option<usize>)
         Format::Json => json_line(&Whole { interfaces: rows }),
         Format::Jsonl => rows.iter().map(json_line).collect(),
         Format::Csv => csv(rows),
-        Format::Table => table(rows, heading, width),
+        Format::Table => table(rows, *request == Request::default(), width),
     };
-    Output { out, err: String::new() }
+    let err = unmet.iter().map(|text| format!("-i {}: nothing to watch by it\n", clean(text))).collect();
+    Output { out, err }
 }
 
 const fn yes(value: bool) -> &'static str {
@@ -200,7 +208,8 @@ fn csv(rows: &[Row]) -> String {
     out
 }
 
-fn table(rows: &[Row], heading: &str, width: Option<usize>) -> String {
+/// `unasked`: by the default alone.
+fn table(rows: &[Row], unasked: bool, width: Option<usize>) -> String {
     let whole = draw(rows, true, None);
     // A list beneath where long IPv6 addresses do not fit beside the rest.
     let beside = width.is_none_or(|width| whole.lines().all(|line| columns(line) <= width));
@@ -213,13 +222,11 @@ fn table(rows: &[Row], heading: &str, width: Option<usize>) -> String {
         }
     }
     out.push('\n');
-    let watched: Vec<&Row> = rows.iter().filter(|row| row.watched).collect();
-    match watched.first() {
-        Some(first) => {
-            let names: Vec<_> = watched.iter().map(|row| clean(&row.name)).collect();
-            out.push_str(&format!("{heading}: {} ({})\n", names.join(", "), first.why));
-        }
-        None => out.push_str(&format!("{heading}: nothing; name an interface with -i\n")),
+    let heading = if unasked { "Watched without -i" } else { "Watched" };
+    let advice = if unasked { "; name an interface with -i" } else { "" };
+    match watched(rows) {
+        Some(watched) => out.push_str(&format!("{heading}: {watched}\n")),
+        None => out.push_str(&format!("{heading}: nothing{advice}\n")),
     }
     for row in rows.iter().filter(|row| row.watched && row.stacked) {
         out.push_str(&format!("Not part of the host's totals: {} ({})\n", clean(&row.name), row.why));
@@ -233,6 +240,22 @@ fn table(rows: &[Row], heading: &str, width: Option<usize>) -> String {
         }
     }
     out
+}
+
+/// Those that are watched and why, if that is the same of all after the last; those stacked are explained apart.
+fn watched(rows: &[Row]) -> Option<String> {
+    let watched: Vec<&Row> = rows.iter().filter(|row| row.watched).collect();
+    let reasons: BTreeSet<&str> =
+        watched.iter().filter(|row| !row.stacked).map(|row| row.why.as_str()).collect();
+    let names: Vec<String> = watched
+        .iter()
+        .map(|row| match clean(&row.name) {
+            name if reasons.len() > 1 && !row.stacked => format!("{name} ({})", row.why),
+            name => name.into_owned(),
+        })
+        .collect();
+    let common = reasons.first().filter(|_| reasons.len() == 1).map(|why| format!(" ({why})"));
+    (!names.is_empty()).then(|| names.join(", ") + &common.unwrap_or_default())
 }
 
 fn draw(rows: &[Row], addresses: bool, width: Option<usize>) -> String {
@@ -309,7 +332,7 @@ mod tests {
 
     #[test]
     fn json_has_what_is_known_and_null_for_the_rest() {
-        let out = render(&example(), "Watched without -i", Format::Jsonl, None).out;
+        let out = render(&example(), &Request::default(), &[], Format::Jsonl, None).out;
         let lines: Vec<&str> = out.lines().collect();
         assert_eq!(
             lines[1],
@@ -326,19 +349,36 @@ mod tests {
                 && lines[2].contains(r#""watched":false,"stacked":false,"why":"down""#),
             "{out}"
         );
-        let whole = render(&example(), "Watched without -i", Format::Json, None).out;
+        let whole = render(&example(), &Request::default(), &[], Format::Json, None).out;
         assert_eq!(whole, format!("{{\"interfaces\":[{}]}}\n", lines.join(",")));
     }
 
     #[test]
     fn csv_and_table_hold_every_interface() {
-        let csv = render(&example(), "Watched without -i", Format::Csv, None).out;
+        let csv = render(&example(), &Request::default(), &[], Format::Csv, None).out;
         assert_eq!(csv.lines().count(), 4);
         assert!(csv.contains("\n\"x,y\",3,down,"), "{csv}");
-        let table = render(&example(), "Watched without -i", Format::Table, Some(80)).out;
+        let table = render(&example(), &Request::default(), &[], Format::Table, Some(80)).out;
         assert!(table.contains("Watched without -i: eth0 (default route)"), "{table}");
         assert!(table.lines().all(|line| columns(line) <= 80), "{table}");
         assert!(table.contains("Not watched: x,y (down)"), "{table}");
         assert!(table.contains("Attached to eth0: clsact ingress pref 1 other (program 7)"), "{table}");
+    }
+
+    #[test]
+    fn each_is_watched_for_its_own_reason_and_what_leads_nowhere_is_told() {
+        let all = [interface(1, "lo", true, false), interface(2, "eth0", true, true)];
+        let of = |patterns: &[&str]| {
+            let include = patterns.iter().map(|text| text.parse().unwrap()).collect();
+            let request = Request { include, ..Request::default() };
+            let plan = choose(&all, &request, &Memory::default());
+            render(&rows(&plan, &[]), &request, &plan.unmet, Format::Table, None)
+        };
+        let Output { out, err } = of(&["lo", "eth*"]);
+        assert!(out.contains("\nWatched: lo (named), eth0 (matches eth*)\n") && err.is_empty(), "{out}{err}");
+        assert!(of(&["lo", "eth0"]).out.contains("\nWatched: lo, eth0 (named)\n"));
+        let Output { out, err } = of(&["eth7", "veth*"]);
+        assert!(out.contains("\nWatched: nothing\n"), "{out}");
+        assert_eq!(err, "-i eth7: nothing to watch by it\n-i veth*: nothing to watch by it\n");
     }
 }

@@ -92,7 +92,13 @@ const SLACK_URL: &str = "WHEREFORE_SLACK_URL";
 fn needs_privilege(args: &[String]) -> bool {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let asks = words.iter().any(|word| ["-h", "--help", "-V", "--version", "help"].contains(word));
-    let live_flows = words.iter().any(|word| word.starts_with("-i") || word.starts_with("--interface"));
+    let live = |word: &&str| {
+        word.starts_with("-i")
+            || word.starts_with("--interface")
+            || *word == "--for"
+            || word.starts_with("--for=")
+    };
+    let live_flows = words.iter().any(live);
     match words.first() {
         _ if asks => false,
         Some(&"replay" | &"interfaces" | &"doctor") => false,
@@ -104,4 +110,22 @@ fn needs_privilege(args: &[String]) -> bool {
 /// Runs cargo in the workspace, with its output shown.
 fn cargo(args: &[&str]) -> anyhow::Result<()> {
     setup::succeed(Command::new(setup::cargo()).args(args).current_dir(setup::workspace()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_watches_traffic_needs_privilege() {
+        let needs =
+            |line: &str| needs_privilege(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        for line in ["", "run", "selftest", "flows --for 10s --key pair", "flows --for=1s", "flows -i eth0"] {
+            assert!(needs(line), "{line}");
+        }
+        for line in ["flows a.pcap --format json", "replay a.pcap", "interfaces -i eth0", "doctor", "run -h"]
+        {
+            assert!(!needs(line), "{line}");
+        }
+    }
 }

@@ -5,8 +5,8 @@
 //! who is struck [`STRIKES`] times without a packet of its own in between, is written to the table and gives way.
 //! So the flows that send the most keep their slots, and a thousand that send little do not push each other out.
 //!
-//! Where hardly a packet finds its flow in the cache (a scan, a flood), looking there only costs: then most packets go
-//! past it, and one in [`PROBE`] tries.
+//! Where hardly a packet finds its flow in the cache (a scan, a flood), looking there first only costs: then most packets
+//! ask the table first, and one in [`PROBE`] the cache.
 //!
 //! Slots carry the generation they count for, so one from an earlier interval, which user space has read, is as
 //! good as empty: nothing ever needs clearing.
@@ -16,14 +16,14 @@ use crate::{Extra, Stored};
 /// Strikes that end a flow's hold on a slot.
 pub const STRIKES: u32 = 16;
 
-/// Pressure ([`crate::Totals::pressure`]) beyond which packets go past the cache, and the most there can be.
+/// Pressure ([`crate::Totals::pressure`]) beyond which packets ask the table first.
 pub const PRESSURE: u32 = 64;
-/// See [`PRESSURE`].
+/// The most pressure there can be.
 pub const PRESSURE_MOST: u32 = 128;
 /// What a packet that finds its flow takes from the pressure, where one that does not adds 1: below one in four, the
 /// cache is left alone.
 pub const RELIEF: u32 = 3;
-/// One packet in so many, a power of two, tries the cache all the same.
+/// One packet in so many, a power of two, asks the cache first all the same.
 pub const PROBE: u64 = 16;
 
 /// One slot: two cache lines, of which a packet of its flow touches the first.
@@ -55,8 +55,8 @@ pub struct Slot {
 
 /// A CIDR filter rejects the flow: the counts belong to no flow.
 pub const REJECTED: u32 = 1;
-/// The flow took a slot that nobody had in this interval, before any packet went past the cache. It would have done so
-/// with an earlier packet, so there was none on this CPU: the slot holds all of it, unless it gives way.
+/// The flow took a slot that nobody had in this interval. It would have done so with an earlier packet, unless it was in
+/// the table already, so on this CPU the slot and the table hold all of it.
 pub const FIRST_HAND: u32 = 2;
 
 /// Where the strikes begin in [`Slot::packets_strikes`].

@@ -125,8 +125,8 @@ pub struct Totals {
     /// How little the cache helps at the moment: grows with packets whose flow had no slot and could get none,
     /// falls with those that had one.
     pub pressure: u32,
-    /// 1 where packets went past the cache for that.
-    pub bypassed: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 const _: () = assert!(size_of::<Totals>() == 64);

@@ -40,7 +40,13 @@ pub fn count(
     let mut mine: *mut Slot = core::ptr::null_mut();
     // SAFETY: a valid pointer into the map or null, to a slot that only this CPU writes to (see above).
     let mut totals = unsafe { totals.as_mut() };
-    if bits != 0 && !past(&mut totals) {
+    if bits != 0
+        && past(&totals)
+        && tables::add_known(generation, &FlowKey::from_words(*key), &stored(volume), volume.estimated)
+    {
+        return Outcome::Known;
+    }
+    if bits != 0 {
         let first = part(cpu(), generation) << bits | (hash(key) >> (64 - bits)) as u32;
         if let Some(slot) = CACHE.get_ptr_mut(first) {
             // SAFETY: a valid pointer into the map, to a slot that only this CPU writes to (see above).
@@ -75,20 +81,13 @@ pub fn count(
     let rejected = cidr::rejects(generation, key);
     // SAFETY: as above.
     let Some(slot) = (unsafe { mine.as_mut() }) else {
-        let stored = Stored {
-            packets,
-            wire_bytes: u64::from(volume.wire_bytes),
-            beyond_link: beyond_link(volume),
-            last_tick: tick,
-            first_tick: tick,
-        };
-        return tables::put(generation, &FlowKey::from_words(*key), &stored, &extra, rejected);
+        return tables::put(generation, &FlowKey::from_words(*key), &stored(volume), &extra, rejected);
     };
     let mut flags = if rejected { REJECTED } else { 0 };
     if slot.generation() == generation {
         let rejected = slot.flags & REJECTED != 0;
         tables::put(generation, &FlowKey::from_words(slot.key()), &slot.stored(), &slot.extra, rejected);
-    } else if totals.is_none_or(|totals| totals.bypassed == 0) {
+    } else {
         flags |= FIRST_HAND;
     }
     slot.head = head;
@@ -102,15 +101,22 @@ pub fn count(
     Outcome::New
 }
 
-/// Whether the packet goes past the cache, because hardly one finds its flow there.
+/// Whether the packet asks the table first, because hardly one finds its flow in the cache.
 #[inline(always)]
-fn past(totals: &mut Option<&mut Totals>) -> bool {
-    match totals {
-        Some(totals) if totals.pressure > PRESSURE && totals.seen_packets % PROBE != 0 => {
-            totals.bypassed = 1;
-            true
-        }
-        _ => false,
+fn past(totals: &Option<&mut Totals>) -> bool {
+    totals.as_ref().is_some_and(|totals| totals.pressure > PRESSURE && totals.seen_packets % PROBE != 0)
+}
+
+/// What a packet adds to the table.
+#[inline(always)]
+pub fn stored(volume: &Volume) -> Stored {
+    let tick = ticks() as u32;
+    Stored {
+        packets: u64::from(volume.packets),
+        wire_bytes: u64::from(volume.wire_bytes),
+        beyond_link: beyond_link(volume),
+        last_tick: tick,
+        first_tick: tick,
     }
 }
 

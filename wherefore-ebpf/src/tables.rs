@@ -117,6 +117,18 @@ fn add_flow(counters: *mut Stored, more: &Stored) {
     }
 }
 
+/// Adds to a flow that is in the table; false where it is not.
+#[inline(always)]
+pub fn add_known(generation: u32, key: &FlowKey, more: &Stored, estimated: bool) -> bool {
+    let Some(flows) = FLOWS.get(generation & 1) else { return false };
+    let Some(counters) = flows.get_ptr_mut(key) else { return false };
+    add_flow(counters, more);
+    if estimated {
+        functions::wherefore_extra(key, u64::from(generation), more.packets, 0);
+    }
+    true
+}
+
 /// Adds to a flow in the table. `Ok(true)`: the flow is new in this set.
 ///
 /// # Errors

@@ -78,7 +78,6 @@ fn clear(totals: &mut Totals, generation: u32, ifindex: u32) {
     totals.rejected_packets = 0;
     totals.rejected_bytes = 0;
     totals.pressure = 0;
-    totals.bypassed = 0;
     totals.generation = generation;
 }
 

@@ -128,7 +128,9 @@ impl Counting {
 
     /// Lets the other set count.
     fn end(&mut self, ebpf: &Ebpf) -> Result<Ended, Error> {
+        // All that can fail comes before the generation changes.
         let clock = self.tables.clock.read(ebpf)?;
+        let end = Moment::now()?;
         // 0 says of a slot that nothing was ever counted in it.
         let next = self.generation.checked_add(1).unwrap_or(FIRST_GENERATION + 1);
         self.tables.cidr.bring(next & 1)?;
@@ -137,7 +139,6 @@ impl Counting {
             .set(0, next, 0)
             .map_err(|error| explain("change the set of tables", &error))?;
         let generation = std::mem::replace(&mut self.generation, next);
-        let end = Moment::now()?;
         let began = std::mem::replace(&mut self.began, end);
         Ok(Ended { generation, began, end, clock, taken: None })
     }

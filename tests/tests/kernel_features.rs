@@ -81,7 +81,8 @@ fn what_is_missing_is_said() {
         (KernelFeature::Tcx, "has no TCX (Linux 6.6)", &[][..]),
         (KernelFeature::Uninterrupted, "this kernel is PREEMPT_RT", &[]),
         (KernelFeature::Batch, "this kernel has no batch calls (Linux 5.6)", &[]),
-        (KernelFeature::InnerMapSizes, "is older than Linux 5.10", &[]),
+        (KernelFeature::InnerMapSizes, "is older than Linux 5.12", &[]),
+        (KernelFeature::PointerArguments, "is older than Linux 5.12", &[]),
         (KernelFeature::CheckMtu, "does not tell XDP programs the MTU (Linux 5.12)", generic),
     ] {
         let mut run = command(&[&["run", "-i", NEAR, "--interval", "100ms"], hook].concat());

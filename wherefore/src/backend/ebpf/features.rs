@@ -19,6 +19,8 @@ pub enum KernelFeature {
     XdpLinks,
     /// Many entries of a table in one call.
     Batch,
+    /// Functions verified once that take pointers: how a key reaches what is done for few packets.
+    PointerArguments,
     /// The MTU told to a program, so that generic XDP can mark merged packets.
     CheckMtu,
     /// Programs at an interface beside each other, without a queueing discipline.
@@ -29,8 +31,18 @@ pub enum KernelFeature {
 
 impl KernelFeature {
     /// All, oldest kernel first.
-    pub const ALL: [Self; 6] =
-        [Self::Uninterrupted, Self::Batch, Self::XdpLinks, Self::InnerMapSizes, Self::CheckMtu, Self::Tcx];
+    pub const ALL: [Self; 7] = [
+        Self::Uninterrupted,
+        Self::Batch,
+        Self::XdpLinks,
+        Self::InnerMapSizes,
+        Self::PointerArguments,
+        Self::CheckMtu,
+        Self::Tcx,
+    ];
+
+    /// Those without which there is no counting in the kernel.
+    const LEAST: [Self; 2] = [Self::InnerMapSizes, Self::PointerArguments];
 
     /// As in [`VARIABLE`].
     #[must_use]
@@ -39,6 +51,7 @@ impl KernelFeature {
             Self::InnerMapSizes => "inner_map_sizes",
             Self::XdpLinks => "xdp_links",
             Self::Batch => "batch",
+            Self::PointerArguments => "pointer_arguments",
             Self::CheckMtu => "check_mtu",
             Self::Tcx => "tcx",
             Self::Uninterrupted => "uninterrupted",
@@ -54,7 +67,7 @@ impl KernelFeature {
             Self::Batch => (5, 6),
             Self::XdpLinks => (5, 9),
             Self::InnerMapSizes => (5, 10),
-            Self::CheckMtu => (5, 12),
+            Self::PointerArguments | Self::CheckMtu => (5, 12),
             Self::Tcx => (6, 6),
         }
     }
@@ -78,10 +91,10 @@ impl KernelFeature {
 /// # Errors
 /// [`Error::System`].
 pub fn enough(release: &str) -> Result<(), Error> {
-    if KernelFeature::InnerMapSizes.by_version(release) {
+    if KernelFeature::LEAST.iter().all(|feature| feature.by_version(release)) {
         return Ok(());
     }
-    let (major, minor) = KernelFeature::InnerMapSizes.since();
+    let (major, minor) = KernelFeature::LEAST.map(KernelFeature::since).into_iter().max().unwrap_or_default();
     Err(Error::System {
         action: "count in the kernel".into(),
         reason: format!("kernel {release} is older than Linux {major}.{minor}; --backend pcap works there"),
@@ -94,9 +107,14 @@ mod tests {
 
     #[test]
     fn old_kernels_are_told_from_new_ones() {
-        assert!(enough("5.10.0-28-amd64").is_ok() && enough("6.1.0").is_ok() && enough("").is_ok());
+        assert!(
+            enough("5.10.0-28-amd64").is_err()
+                && enough("5.12.0").is_ok()
+                && enough("6.1.0").is_ok()
+                && enough("").is_ok()
+        );
         let refused = enough("5.4.0-200-generic").unwrap_err().to_string();
-        assert!(refused.contains("kernel 5.4.0-200-generic is older than Linux 5.10"), "{refused}");
+        assert!(refused.contains("kernel 5.4.0-200-generic is older than Linux 5.12"), "{refused}");
         assert!(!KernelFeature::XdpLinks.by_version("5.8.18") && KernelFeature::XdpLinks.by_version("5.9.0"));
     }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Oldest kernel that the eBPF backend is meant for.
-const OLDEST_KERNEL: (u32, u32) = (5, 10);
+const OLDEST_KERNEL: (u32, u32) = (5, 12);
 /// TCX came with this one.
 const TCX_KERNEL: (u32, u32) = (6, 6);
 /// From this one on, maps are charged to the memory cgroup instead of the lock limit.
@@ -79,7 +79,7 @@ fn ebpf(host: &Host, program: &str) -> Vec<Check> {
             Check::ok("kernel", format!("{}: clsact (TCX came with 6.6)", host.kernel))
         }
         Some(_) => {
-            Check::warn("kernel", format!("{} is too old for eBPF", host.kernel), "use Linux 5.10 or newer")
+            Check::warn("kernel", format!("{} is too old for eBPF", host.kernel), "use Linux 5.12 or newer")
         }
         None => Check::warn("kernel", format!("unknown release {:?}", host.kernel), "is /proc mounted?"),
     });

@@ -26,7 +26,9 @@ pub const RELIEF: u32 = 3;
 /// One packet in so many, a power of two, asks the cache first all the same.
 pub const PROBE: u64 = 16;
 
-/// One slot: two cache lines, of which a packet of its flow touches the first.
+/// One slot: the cache line that a packet of its flow touches. What most packets leave alone is in [`Aside`], so that the
+/// slots lie close together: twice as far apart they were in half of a processor cache's sets, and on twice the pages (a
+/// thousand flows: 65 ns a packet instead of 58, where the pages lay badly).
 ///
 /// Times are kept in ticks of the kernel's timer: to read a clock costs a packet 15 ns, the number of ticks none.
 #[repr(C, align(64))]
@@ -41,16 +43,20 @@ pub struct Slot {
     pub last_tick: u32,
     /// As in [`Stored`].
     pub wire_bytes: u64,
-    /// As in [`Stored`]: 0 for nearly all, so that the second line is left alone.
+}
+
+/// What belongs to a slot besides.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aside {
+    /// As in [`Stored`]: 0 for nearly all flows.
     pub beyond_link: u64,
     /// What few flows have.
     pub extra: Extra,
-    /// Likewise when the flow took the slot.
+    /// The low half of the number of ticks when the flow took the slot.
     pub first_tick: u32,
     /// [`REJECTED`] and [`FIRST_HAND`].
     pub flags: u32,
-    /// Always 0.
-    pub pad: [u64; 4],
 }
 
 /// A CIDR filter rejects the flow: the counts belong to no flow.
@@ -75,6 +81,18 @@ pub const fn head(key: &[u64; 6], generation: u32) -> [u64; 6] {
 }
 
 impl Slot {
+    /// A flow's slot with its first packets.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(head: [u64; 6], first: &Stored) -> Self {
+        Self {
+            head,
+            packets_strikes: first.packets as u32,
+            last_tick: first.last_tick,
+            wire_bytes: first.wire_bytes,
+        }
+    }
+
     /// The interval that the counts belong to.
     #[inline(always)]
     #[must_use]
@@ -93,13 +111,13 @@ impl Slot {
     /// What it counted.
     #[inline(always)]
     #[must_use]
-    pub const fn stored(&self) -> Stored {
+    pub const fn stored(&self, aside: &Aside) -> Stored {
         Stored {
             packets: self.packets() as u64,
             wire_bytes: self.wire_bytes,
-            beyond_link: self.beyond_link,
+            beyond_link: aside.beyond_link,
             last_tick: self.last_tick,
-            first_tick: self.first_tick,
+            first_tick: aside.first_tick,
         }
     }
 
@@ -124,11 +142,14 @@ impl Slot {
     }
 }
 
-const _: () = assert!(size_of::<Slot>() == 128);
+const _: () = assert!(size_of::<Slot>() == 64 && size_of::<Aside>() == 32);
 
 #[cfg(feature = "user")]
-// SAFETY: repr(C), integers and byte arrays only; the size assertion above shows there is no padding.
+// SAFETY: repr(C), integers only; the size assertion above shows there is no padding.
 unsafe impl aya::Pod for Slot {}
+#[cfg(feature = "user")]
+// SAFETY: as above.
+unsafe impl aya::Pod for Aside {}
 
 /// Odd numbers without a pattern: the first 64 bits of the fractional parts of the square roots of 3, 2, 5, 7, 11
 /// and 13, made odd (FIPS 180-4, 5.3.5 lists them). In this order those of source and destination leave the same
@@ -163,18 +184,12 @@ mod tests {
     #[test]
     fn a_slot_gives_back_what_went_in() {
         let key = [1, 2, 3, 4, 5, 0x0004_0611];
-        let mut slot = Slot {
-            head: head(&key, 7),
-            packets_strikes: 3,
-            last_tick: 2,
-            wire_bytes: 300,
-            first_tick: 0xffff_fffe,
-            // A padded frame, and two without a link header.
-            beyond_link: 6_u64.wrapping_sub(28),
-            ..Slot::default()
-        };
+        let mut slot = Slot { head: head(&key, 7), packets_strikes: 3, last_tick: 2, wire_bytes: 300 };
+        // A padded frame, and two without a link header.
+        let beyond_link = 6_u64.wrapping_sub(28);
+        let aside = Aside { first_tick: 0xffff_fffe, beyond_link, ..Aside::default() };
         assert_eq!((slot.key(), slot.generation()), (key, 7));
-        let stored = slot.stored();
+        let stored = slot.stored(&aside);
         assert_eq!((stored.packets, stored.wire_bytes), (3, 300));
         assert_eq!(stored.ip_bytes(), 300 - 3 * 14 - 6 + 28);
         assert_eq!((stored.first_tick, stored.last_tick), (0xffff_fffe, 2));

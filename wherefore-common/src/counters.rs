@@ -24,6 +24,12 @@ pub struct FlowCounters {
 }
 
 impl FlowCounters {
+    /// Packets and wire bytes.
+    #[must_use]
+    pub const fn amount(&self) -> Amount {
+        Amount { packets: self.packets, wire_bytes: self.wire_bytes }
+    }
+
     /// Adds what `other` counted; the times become the hull of both, and a cookie stays.
     pub fn add(&mut self, other: &Self) {
         if self.packets == 0 || (other.packets > 0 && other.first_ns < self.first_ns) {

@@ -87,6 +87,13 @@ pub struct UnaccountedKey {
 }
 
 impl FlowKey {
+    /// Where packets of this flow are counted that are in no flow. `proto` is 0 but for those that overflowed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unaccounted(&self, reason: crate::Reason, proto: u8) -> UnaccountedKey {
+        UnaccountedKey { proto, ..UnaccountedKey::new(self.ifindex, self.direction, reason as u8) }
+    }
+
     /// The key of [`FlowKey::words`].
     #[inline(always)]
     #[must_use]
@@ -97,6 +104,13 @@ impl FlowKey {
 }
 
 impl UnaccountedKey {
+    /// Of an interface, [`Direction`] and [`crate::Reason`], both as numbers; without a protocol.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(ifindex: u32, direction: u8, reason: u8) -> Self {
+        Self { ifindex, direction, reason, proto: 0, pad: 0 }
+    }
+
     /// The same bytes as one word of the machine: what a function of a kernel program may be given.
     #[inline(always)]
     #[must_use]

@@ -108,9 +108,12 @@ pub fn plain_skb(skb: &Skb, direction: Direction) -> bool {
     true
 }
 
-/// Counts a packet of a TC program, whatever it is.
+/// Counts a packet of a TC program, whatever it is; `parse` reads its headers.
 #[inline(always)]
-pub fn skb(skb: &Skb, direction: Direction, result: Result<(), Reason>, parsed: &Parsed) {
+pub fn skb(skb: &Skb, direction: Direction, parse: impl FnOnce(&Skb, &mut Parsed) -> Result<(), Reason>) {
+    let mut parsed = context::blank();
+    let result = parse(skb, &mut parsed);
+    let parsed = &parsed;
     let figures = figures(skb, direction);
     let place = Place { ifindex: skb.meta().ifindex, direction };
     let generation = tables::generation();
@@ -280,7 +283,7 @@ fn parsed_key(parsed: &Parsed, place: &Place) -> [u64; 6] {
 #[inline(always)]
 fn unaccounted(generation: u32, place: &Place, reason: Reason, size: &Size) {
     let Place { ifindex, direction } = *place;
-    let key = UnaccountedKey { ifindex, direction: direction as u8, reason: reason as u8, proto: 0, pad: 0 };
+    let key = UnaccountedKey::new(ifindex, direction as u8, reason as u8);
     functions::wherefore_other(
         key.word(),
         u64::from(generation),

@@ -6,7 +6,7 @@
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use wherefore_common::{
     Extra, FlowKey, Stored, Totals,
-    cache::{FIRST_HAND, FULL, PRESSURE, PRESSURE_MOST, PROBE, REJECTED, RELIEF, Slot, hash, head},
+    cache::{Aside, FIRST_HAND, FULL, PRESSURE, PRESSURE_MOST, PROBE, REJECTED, RELIEF, Slot, hash, head},
     counters::LINK,
     tables::part,
 };
@@ -20,6 +20,10 @@ use crate::{
 /// Parts of equal size by CPU and set. Resized by user space.
 #[btf_map]
 static CACHE: Array<Slot, 2, MMAPABLE> = Array::new();
+
+/// The rest of each slot, at the same place.
+#[btf_map]
+static ASIDE: Array<Aside, 2, MMAPABLE> = Array::new();
 
 /// Slots of a part, as a power of two; 0 where there is no cache.
 #[unsafe(no_mangle)]
@@ -37,28 +41,29 @@ pub fn count(
 ) -> Outcome {
     let bits = u32::from(CACHE_BITS.load());
     let head = head(key, generation);
+    // The slot that the flow may have, and its place.
     let mut mine: *mut Slot = core::ptr::null_mut();
+    let mut place = 0;
     // SAFETY: a valid pointer into the map or null, to a slot that only this CPU writes to (see above).
     let mut totals = unsafe { totals.as_mut() };
-    if bits != 0
-        && past(&totals)
-        && tables::add_known(generation, &FlowKey::from_words(*key), &stored(volume), volume.estimated)
-    {
-        return Outcome::Known;
-    }
     if bits != 0 {
-        let first = part(cpu(), generation) << bits | (hash(key) >> (64 - bits)) as u32;
-        if let Some(slot) = CACHE.get_ptr_mut(first) {
+        if past(&totals)
+            && tables::add_known(generation, &FlowKey::from_words(*key), &stored(volume), volume.estimated)
+        {
+            return Outcome::Known;
+        }
+        place = part(cpu(), generation) << bits | (hash(key) >> (64 - bits)) as u32;
+        if let Some(slot) = CACHE.get_ptr_mut(place) {
             // SAFETY: a valid pointer into the map, to a slot that only this CPU writes to (see above).
             let slot = unsafe { &mut *slot };
-            if hit(slot, &head, volume) {
+            if hit(slot, place, &head, volume) {
                 relieve(&mut totals);
                 return Outcome::Known;
             }
-            if let Some(other) = CACHE.get_ptr_mut(first ^ 1) {
+            if let Some(other) = CACHE.get_ptr_mut(place ^ 1) {
                 // SAFETY: likewise.
                 let other = unsafe { &mut *other };
-                if hit(other, &head, volume) {
+                if hit(other, place ^ 1, &head, volume) {
                     relieve(&mut totals);
                     return Outcome::Known;
                 }
@@ -66,6 +71,7 @@ pub fn count(
                     mine = slot;
                 } else if other.generation() != generation {
                     mine = other;
+                    place ^= 1;
                 } else {
                     press(&mut totals);
                     if slot.strike() {
@@ -75,30 +81,32 @@ pub fn count(
             }
         }
     }
-    let tick = ticks() as u32;
-    let packets = u64::from(volume.packets);
-    let extra = Extra { estimated: if volume.estimated { packets } else { 0 }, cookie: cookie() };
+    let estimated = if volume.estimated { u64::from(volume.packets) } else { 0 };
+    let extra = Extra { estimated, cookie: cookie() };
     let rejected = cidr::rejects(generation, key);
     // SAFETY: as above.
-    let Some(slot) = (unsafe { mine.as_mut() }) else {
+    let (Some(slot), Some(aside)) = (unsafe { mine.as_mut() }, aside(place)) else {
         return tables::put(generation, &FlowKey::from_words(*key), &stored(volume), &extra, rejected);
     };
     let mut flags = if rejected { REJECTED } else { 0 };
     if slot.generation() == generation {
-        let rejected = slot.flags & REJECTED != 0;
-        tables::put(generation, &FlowKey::from_words(slot.key()), &slot.stored(), &slot.extra, rejected);
+        let rejected = aside.flags & REJECTED != 0;
+        let stored = slot.stored(aside);
+        tables::put(generation, &FlowKey::from_words(slot.key()), &stored, &aside.extra, rejected);
     } else {
         flags |= FIRST_HAND;
     }
-    slot.head = head;
-    slot.packets_strikes = volume.packets;
-    slot.last_tick = tick;
-    slot.wire_bytes = u64::from(volume.wire_bytes);
-    slot.first_tick = tick;
-    slot.beyond_link = beyond_link(volume);
-    slot.extra = extra;
-    slot.flags = flags;
+    let first = stored(volume);
+    *slot = Slot::new(head, &first);
+    *aside = Aside { beyond_link: first.beyond_link, extra, first_tick: first.first_tick, flags };
     Outcome::New
+}
+
+/// The rest of a slot.
+#[inline(always)]
+fn aside(place: u32) -> Option<&'static mut Aside> {
+    // SAFETY: a valid pointer into the map, to a place that only this CPU writes to (see above).
+    ASIDE.get_ptr_mut(place).map(|aside| unsafe { &mut *aside })
 }
 
 /// Whether the packet asks the table first, because hardly one finds its flow in the cache.
@@ -109,7 +117,7 @@ fn past(totals: &Option<&mut Totals>) -> bool {
 
 /// What a packet adds to the table.
 #[inline(always)]
-pub fn stored(volume: &Volume) -> Stored {
+fn stored(volume: &Volume) -> Stored {
     let tick = ticks() as u32;
     Stored {
         packets: u64::from(volume.packets),
@@ -138,9 +146,9 @@ fn press(totals: &mut Option<&mut Totals>) {
     }
 }
 
-/// Adds a packet to a slot if that is its flow's.
+/// Adds a packet to the slot at `place` if that is its flow's.
 #[inline(always)]
-fn hit(slot: &mut Slot, head: &[u64; 6], volume: &Volume) -> bool {
+fn hit(slot: &mut Slot, place: u32, head: &[u64; 6], volume: &Volume) -> bool {
     // A slot that is full is as good as another flow's: it is struck until it gives way.
     if !same(&slot.head, head) || slot.packets() >= FULL {
         return false;
@@ -149,11 +157,13 @@ fn hit(slot: &mut Slot, head: &[u64; 6], volume: &Volume) -> bool {
     slot.last_tick = ticks() as u32;
     slot.wire_bytes += u64::from(volume.wire_bytes);
     let beyond = beyond_link(volume);
-    if beyond != 0 {
-        slot.beyond_link = slot.beyond_link.wrapping_add(beyond);
-    }
-    if volume.estimated {
-        slot.extra.estimated += u64::from(volume.packets);
+    if (beyond != 0 || volume.estimated)
+        && let Some(aside) = aside(place)
+    {
+        aside.beyond_link = aside.beyond_link.wrapping_add(beyond);
+        if volume.estimated {
+            aside.extra.estimated += u64::from(volume.packets);
+        }
     }
     true
 }

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use wherefore_common::{
     Reason,
-    parse::{Header, MAX_OFFSET, Packet, Parsed, Step},
+    parse::{self, Header, MAX_OFFSET, Packet, Parsed, Step},
 };
 
 use crate::functions;
@@ -78,6 +78,18 @@ pub fn blank() -> Parsed {
         l3: zero as u32,
         l4: zero as u32,
     }
+}
+
+/// Reads the headers of a frame that begins with an Ethernet header.
+#[inline(always)]
+pub fn ethernet(skb: &Skb, parsed: &mut Parsed) -> Result<(), Reason> {
+    parse::ethernet_into(skb, parsed)
+}
+
+/// Reads the headers of a frame that begins with the IP header.
+#[inline(always)]
+pub fn ip(skb: &Skb, parsed: &mut Parsed) -> Result<(), Reason> {
+    parse::ip_into(skb, 0, parsed)
 }
 
 /// A packet in a TC program.

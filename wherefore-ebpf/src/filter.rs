@@ -12,7 +12,7 @@ use wherefore_common::{
     Direction, Reason,
     filter::{FirstSegment, PLACES},
     offload::{self, Offload},
-    parse::{self, Parsed},
+    parse::Parsed,
 };
 
 use crate::{
@@ -39,10 +39,10 @@ macro_rules! rejected {
     };
 }
 
-rejected!(wherefore_rin, Ingress, ethernet);
-rejected!(wherefore_rout, Egress, ethernet);
-rejected!(wherefore_rinip, Ingress, ip);
-rejected!(wherefore_routi, Egress, ip);
+rejected!(wherefore_rin, Ingress, context::ethernet);
+rejected!(wherefore_rout, Egress, context::ethernet);
+rejected!(wherefore_rinip, Ingress, context::ip);
+rejected!(wherefore_routi, Egress, context::ip);
 
 #[xdp]
 pub fn wherefore_rxdp(ctx: XdpContext) -> u32 {
@@ -50,44 +50,30 @@ pub fn wherefore_rxdp(ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
-#[inline(always)]
-fn ethernet(skb: &Skb, parsed: &mut Parsed) -> Result<(), Reason> {
-    parse::ethernet_into(skb, parsed)
-}
-
-#[inline(always)]
-fn ip(skb: &Skb, parsed: &mut Parsed) -> Result<(), Reason> {
-    parse::ip_into(skb, 0, parsed)
-}
-
 /// Measures frames that begin with an Ethernet header.
 #[classifier]
 pub fn wherefore_len(ctx: TcContext) -> i32 {
-    let skb = Skb::new(ctx);
-    let mut parsed = context::blank();
-    let result = ethernet(&skb, &mut parsed);
-    measure(&skb, result, &parsed);
+    measure(&Skb::new(ctx), context::ethernet);
     NEXT
 }
 
 /// Measures frames that begin with the IP header.
 #[classifier]
 pub fn wherefore_lenip(ctx: TcContext) -> i32 {
-    let skb = Skb::new(ctx);
-    let mut parsed = context::blank();
-    let result = ip(&skb, &mut parsed);
-    measure(&skb, result, &parsed);
+    measure(&Skb::new(ctx), context::ip);
     NEXT
 }
 
 /// Writes the length down and goes back; the length is the whole packet's where its headers are not understood.
 #[inline(always)]
-fn measure(skb: &Skb, result: Result<(), Reason>, parsed: &Parsed) {
+fn measure(skb: &Skb, parse: impl FnOnce(&Skb, &mut Parsed) -> Result<(), Reason>) {
+    let mut parsed = context::blank();
+    let result = parse(skb, &mut parsed);
     let Some(first) = FIRST_SEGMENT.get_ptr_mut(0) else { return };
     let meta = skb.meta();
     let offload = Offload { len: meta.len, gso_size: meta.gso_size, ..Offload::default() };
     let len = match result {
-        Ok(()) => offload::first_segment(skb, &offload, parsed),
+        Ok(()) => offload::first_segment(skb, &offload, &parsed),
         Err(_) => offload.len,
     };
     // SAFETY: a valid pointer into the map, whose value nobody else uses at this moment.

@@ -208,13 +208,7 @@ pub fn put(generation: u32, key: &FlowKey, more: &Stored, extra: &Extra, rejecte
             }
         }
     };
-    let key = UnaccountedKey {
-        ifindex: key.ifindex,
-        direction: key.direction,
-        reason: reason as u8,
-        proto,
-        pad: 0,
-    };
+    let key = key.unaccounted(reason, proto);
     functions::wherefore_other(key.word(), u64::from(generation), more.packets, more.wire_bytes);
     outcome
 }

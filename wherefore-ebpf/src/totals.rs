@@ -85,16 +85,9 @@ fn clear(totals: &mut Totals, generation: u32, ifindex: u32) {
 /// no slots.
 #[inline(always)]
 fn elsewhere(generation: u32, passed: &Passed) {
-    let key = |kind: u8| UnaccountedKey {
-        ifindex: passed.ifindex,
-        direction: passed.direction as u8,
-        reason: kind,
-        proto: 0,
-        pad: 0,
-    };
     let add = |kind, packets: u32, bytes: u32| {
         functions::wherefore_other(
-            key(kind).word(),
+            UnaccountedKey::new(passed.ifindex, passed.direction as u8, kind).word(),
             u64::from(generation),
             u64::from(packets),
             u64::from(bytes),

@@ -24,7 +24,7 @@ use wherefore::{
 };
 
 use crate::{
-    Scope,
+    Scope, median,
     pattern::Pattern,
     report::{Cell, Table},
     rig::{Kind, Rig, load, load_own},
@@ -62,76 +62,96 @@ impl Subject {
 
 /// Runs every program on every pattern.
 ///
+/// Each is loaded several times: the kernel puts a program at a random place (`bpf_jit_binary_pack_alloc`), and its
+/// tables into whatever pages are free, which alone changes what a packet costs by 7 ns.
+///
 /// # Errors
 /// What the kernel says.
 pub fn measure(scope: Scope) -> Result<Vec<Table>> {
     let packets = scope.pick(1 << 20, 1 << 14);
-    let rounds = scope.pick(9, 1);
+    let loads = scope.pick(5, 1);
+    let rounds = scope.pick(3, 1);
     let c_object = build_c_reference()?;
-    let mut names: Vec<(String, Kind, bool)> = Vec::new();
-    // By program, then by pattern.
-    let mut least: Vec<Vec<f64>> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for pattern in PATTERNS {
-        let mut rig = Rig::new(&pattern.steps(packets), TABLE)?;
-        let subjects = subjects(&mut rig, c_object.as_deref())?;
-        if names.is_empty() {
-            names =
-                subjects.iter().map(|subject| (subject.name.clone(), subject.kind, subject.counts)).collect();
-            least = vec![Vec::new(); subjects.len()];
-        }
-        // The first time through the pattern makes the flows.
-        for subject in &subjects {
-            subject.run(&mut rig, packets)?;
-        }
-        let mut figures = vec![f64::INFINITY; subjects.len()];
-        for _ in 0..rounds {
-            for (figure, subject) in figures.iter_mut().zip(&subjects) {
-                *figure = figure.min(subject.run(&mut rig, packets)?);
+        for load in 0..loads {
+            let mut rig = Rig::new(&pattern.steps(packets), TABLE)?;
+            let subjects = subjects(&mut rig, c_object.as_deref())?;
+            if rows.is_empty() {
+                rows = subjects.iter().map(Row::new).collect();
+            }
+            let order = (0..subjects.len()).map(|place| (place + load * ORDER) % subjects.len());
+            // The first time through the pattern makes the flows.
+            for place in order.clone() {
+                subjects[place].run(&mut rig, packets)?;
+            }
+            let mut least = vec![f64::INFINITY; subjects.len()];
+            for _ in 0..rounds {
+                for place in order.clone() {
+                    least[place] = least[place].min(subjects[place].run(&mut rig, packets)?);
+                }
+            }
+            for (row, least) in rows.iter_mut().zip(least) {
+                row.figures.push(least);
             }
         }
-        for (row, figure) in least.iter_mut().zip(figures) {
-            row.push(figure);
-        }
     }
-    Ok(tables(&names, &least, rounds, packets))
+    Ok(tables(&rows, loads, rounds, packets))
 }
 
-fn tables(names: &[(String, Kind, bool)], least: &[Vec<f64>], rounds: usize, packets: usize) -> Vec<Table> {
+/// How many places further than the one before each load begins.
+const ORDER: usize = 5;
+
+/// What a program took.
+struct Row {
+    name: String,
+    kind: Kind,
+    counts: bool,
+    /// Nanoseconds a packet, by pattern and within that by load.
+    figures: Vec<f64>,
+}
+
+impl Row {
+    fn new(subject: &Subject) -> Self {
+        Self { name: subject.name.clone(), kind: subject.kind, counts: subject.counts, figures: Vec::new() }
+    }
+}
+
+fn tables(rows: &[Row], loads: usize, rounds: usize, packets: usize) -> Vec<Table> {
     let columns: Vec<String> = PATTERNS.into_iter().map(Pattern::name).collect();
-    let row =
-        |name: &str| names.iter().position(|(other, ..)| other == name).and_then(|place| least.get(place));
-    let nanoseconds = names
+    let find = |name: &str| rows.iter().find(|row| row.name == name);
+    let cells = |figures: &[f64], decimals| -> Vec<Cell> {
+        figures.chunks(loads).map(|loads| Cell::Number(median(loads), decimals)).collect()
+    };
+    let nanoseconds = rows.iter().map(|row| (row.name.clone(), cells(&row.figures, 0))).collect();
+    let shares = rows
         .iter()
-        .zip(least)
-        .map(|((name, ..), figures)| {
-            (name.clone(), figures.iter().map(|&figure| Cell::Number(figure, 0)).collect())
-        })
-        .collect();
-    let shares = names
-        .iter()
-        .zip(least)
-        .filter(|((_, _, counts), _)| *counts)
-        .filter_map(|((name, kind, _), figures)| {
-            let (empty, smallest) = match kind {
-                Kind::Tc => (row("empty")?, row("smallest")?),
-                Kind::Xdp => (row("empty, XDP")?, row("smallest, XDP")?),
+        .filter(|row| row.counts)
+        .filter_map(|row| {
+            let (empty, smallest) = match row.kind {
+                Kind::Tc => (find("empty")?, find("smallest")?),
+                Kind::Xdp => (find("empty, XDP")?, find("smallest, XDP")?),
             };
-            let share = |place: usize| (figures[place] - empty[place]) / (smallest[place] - empty[place]);
-            Some((name.clone(), (0..figures.len()).map(|place| Cell::Number(share(place), 2)).collect()))
+            let figures = row.figures.iter().zip(&empty.figures).zip(&smallest.figures);
+            let shares: Vec<f64> =
+                figures.map(|((own, empty), smallest)| (own - empty) / (smallest - empty)).collect();
+            Some((row.name.clone(), cells(&shares, 2)))
         })
         .collect();
     vec![
         Table {
             name: "kernel",
             about: format!(
-                "Nanoseconds a packet, the driver's included: least of {rounds} interleaved rounds of {packets} packets."
+                "Nanoseconds a packet, the driver's included: median of {loads} loads, of each the least of \
+                 {rounds} interleaved rounds of {packets} packets."
             ),
             columns: columns.clone(),
             rows: nanoseconds,
         },
         Table {
             name: "kernel_share",
-            about: "The same net of the empty program, as a share of the smallest program.".into(),
+            about: "The same net of the empty program, as a share of the smallest program in the same load: median."
+                .into(),
             columns,
             rows: shares,
         },

@@ -75,16 +75,16 @@ impl Taken {
             if cache.number(index, GENERATION_IN_SLOT) != generation {
                 continue;
             }
-            let slot = cache.get(index);
+            let (slot, aside) = (cache.get(index), tables.aside.get(index));
             let key = FlowKey::from_words(slot.key());
-            let counters = self.counters(&slot.stored(), slot.extra);
-            if slot.flags & REJECTED != 0 {
+            let counters = self.counters(&slot.stored(&aside), aside.extra);
+            if aside.flags & REJECTED != 0 {
                 self.turn_away(&key, &counters, Reason::Filtered, 0);
                 continue;
             }
             let cached = self.cached.entry(key).or_insert(Cached { whole: true, ..Cached::default() });
             cached.counters.add(&counters);
-            cached.whole &= slot.flags & FIRST_HAND != 0;
+            cached.whole &= aside.flags & FIRST_HAND != 0;
         }
     }
 
@@ -94,24 +94,18 @@ impl Taken {
             if first + slot >= totals.len() {
                 return;
             }
-            let Totals { generation: of, ifindex, .. } = totals.get(first + slot);
-            if of != generation {
+            let counts = totals.get(first + slot);
+            if counts.generation != generation {
                 continue;
             }
-            let counts = totals.get(first + slot);
             // The lowest bit of a slot's number is the direction.
             let direction = (slot & 1) as u8;
-            self.passed.entry((ifindex, direction)).or_default().add(&Passed {
+            self.passed.entry((counts.ifindex, direction)).or_default().add(&Passed {
                 seen: Amount { packets: counts.seen_packets, wire_bytes: counts.seen_bytes },
                 all: Amount { packets: counts.packets, wire_bytes: counts.wire_bytes },
             });
             if counts.rejected_packets > 0 {
-                let key = UnaccountedKey {
-                    ifindex,
-                    direction,
-                    reason: Reason::Filtered as u8,
-                    ..UnaccountedKey::default()
-                };
+                let key = UnaccountedKey::new(counts.ifindex, direction, Reason::Filtered as u8);
                 let amount = Amount { packets: counts.rejected_packets, wire_bytes: counts.rejected_bytes };
                 self.unaccounted.entry(key).or_default().add(&amount);
             }
@@ -177,14 +171,6 @@ impl Taken {
     }
 
     fn turn_away(&mut self, key: &FlowKey, counters: &FlowCounters, reason: Reason, proto: u8) {
-        let key = UnaccountedKey {
-            ifindex: key.ifindex,
-            direction: key.direction,
-            reason: reason as u8,
-            proto,
-            pad: 0,
-        };
-        let amount = Amount { packets: counters.packets, wire_bytes: counters.wire_bytes };
-        self.unaccounted.entry(key).or_default().add(&amount);
+        self.unaccounted.entry(key.unaccounted(reason, proto)).or_default().add(&counters.amount());
     }
 }

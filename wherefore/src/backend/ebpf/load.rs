@@ -12,7 +12,7 @@ use aya_obj::generated::bpf_map_type;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use wherefore_common::{
     Amount, Extra, FlowKey, Stored, Totals, UnaccountedKey,
-    cache::Slot,
+    cache::{Aside, Slot},
     tables::{TOTALS_SLOTS, UNACCOUNTED_ENTRIES},
 };
 
@@ -32,8 +32,8 @@ const LOG_ALL: u8 = u8::MAX;
 /// The log's ring buffer when nothing is logged: the smallest there is.
 const LOG_BUFFER_OFF: u32 = 4096;
 
-/// Slots of the write-combining cache for each CPU and set, as a power of two: with a cache line's second half
-/// they fill most of a second-level cache of 512 KiB.
+/// Slots of the write-combining cache for each CPU and set, as a power of two: those of one set take half of
+/// a second-level cache of 512 KiB.
 const CACHE_BITS: u8 = 12;
 /// Where the caches of all CPUs would take more bytes than this, each is made smaller.
 const CACHE_LIMIT: usize = 64 << 20;
@@ -104,6 +104,8 @@ pub struct Tables {
     pub fallback: PerCpuArray<MapData, Amount>,
     /// The write-combining caches.
     pub cache: Mapped<Slot>,
+    /// The rest of their slots.
+    pub aside: Mapped<Aside>,
     /// Slots of one CPU's cache in each set, as a power of two; 0: there is no cache.
     pub cache_bits: u8,
     /// All that passed.
@@ -117,7 +119,7 @@ pub struct Tables {
     /// The CIDR filter.
     pub cidr: Cidr,
     // Programs refer to these by descriptor until each is loaded.
-    _arrays: [aya::maps::Map; 3],
+    _arrays: [aya::maps::Map; 4],
     _extra_sets: ArrayOfMaps<MapData, aya::maps::MapFd>,
 }
 
@@ -155,7 +157,9 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
     for (name, value) in &globals {
         loader.override_global(name, value, true);
     }
-    loader.map_max_entries("CACHE", cache_slots).map_max_entries("TOTALS", totals_slots);
+    for (table, slots) in [("CACHE", cache_slots), ("ASIDE", cache_slots), ("TOTALS", totals_slots)] {
+        loader.map_max_entries(table, slots);
+    }
     if !features.log {
         loader.map_max_entries("AYA_LOGS", LOG_BUFFER_OFF);
     }
@@ -235,7 +239,7 @@ fn program_fd<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a ProgramFd, ProgramEr
 
 /// The size of each CPU's cache that keeps all of them within [`CACHE_LIMIT`].
 fn cache_bits(cpus: u32) -> u8 {
-    let all = |bits: u8| (2 * cpus as usize * size_of::<Slot>()) << bits;
+    let all = |bits: u8| (2 * cpus as usize * (size_of::<Slot>() + size_of::<Aside>())) << bits;
     (1..=CACHE_BITS).rev().find(|bits| all(*bits) <= CACHE_LIMIT).unwrap_or(0)
 }
 
@@ -260,7 +264,7 @@ fn tables(
     let (extra_sets, extras) = sets::<FlowKey, Extra>(ebpf, "EXTRAS", "wherefore_extra", extras)?;
     let (unaccounted_sets, unaccounted) =
         sets::<UnaccountedKey, Amount>(ebpf, "UNACCOUNTED", "wherefore_other", UNACCOUNTED_ENTRIES as u32)?;
-    let arrays = [take(ebpf, "CACHE")?, take(ebpf, "TOTALS")?, take(ebpf, "LOST")?];
+    let arrays = [take(ebpf, "CACHE")?, take(ebpf, "ASIDE")?, take(ebpf, "TOTALS")?, take(ebpf, "LOST")?];
     Ok(Tables {
         generation,
         flow_sets,
@@ -272,8 +276,9 @@ fn tables(
         fallback,
         cache: mapped(&arrays[0])?,
         cache_bits,
-        totals: mapped(&arrays[1])?,
-        lost: mapped(&arrays[2])?,
+        aside: mapped(&arrays[1])?,
+        totals: mapped(&arrays[2])?,
+        lost: mapped(&arrays[3])?,
         cpus,
         clock: Clock::new(ebpf)?,
         cidr: Cidr::new(ebpf)?,

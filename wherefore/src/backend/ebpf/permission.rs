@@ -2,6 +2,8 @@
 
 use std::error::Error as StdError;
 
+use aya::programs::ProgramError;
+
 use super::Error;
 use crate::backend::probe::{self, Capabilities, causes, os_error};
 
@@ -29,7 +31,14 @@ pub fn denied(action: &str, missing: &[&str]) -> Error {
 #[must_use]
 pub fn explain(action: &str, error: &(dyn StdError + 'static)) -> Error {
     match os_error(error) {
-        Some(libc::EPERM | libc::EACCES) => denied(action, &missing_capabilities()),
+        Some(libc::EPERM | libc::EACCES) => {
+            let missing = missing_capabilities();
+            if missing.is_empty() && verifier_spoke(error) {
+                system(action, shorten(&causes(error)))
+            } else {
+                denied(action, &missing)
+            }
+        }
         Some(libc::ENOSYS) => {
             system(action, "this kernel is built without bpf(2); --backend pcap works without".into())
         }
@@ -38,6 +47,14 @@ pub fn explain(action: &str, error: &(dyn StdError + 'static)) -> Error {
         }
         _ => system(action, shorten(&causes(error))),
     }
+}
+
+/// Whether the verifier looked at the program and found a fault: its answer is EACCES then, too.
+fn verifier_spoke(error: &(dyn StdError + 'static)) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(ProgramError::LoadError { verifier_log, .. }) if !verifier_log.to_string().trim().is_empty()
+    )
 }
 
 fn system(action: &str, reason: String) -> Error {

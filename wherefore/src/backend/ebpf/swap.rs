@@ -243,7 +243,7 @@ fn empty_fallback(
             let cpus = nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
             let zeros = PerCpuValues::try_from(vec![Amount::default(); cpus]).map_err(MapError::IoError)?;
             fallback.set(slot, zeros, 0)?;
-            taken.add_unaccounted(UnaccountedKey { ifindex: 0, direction, reason, proto: 0, pad: 0 }, sum);
+            taken.add_unaccounted(UnaccountedKey::new(0, direction, reason), sum);
         }
     }
     Ok(())

@@ -124,7 +124,7 @@ pub struct Totals {
     pub packets: u64,
     /// Bytes of the frames as on the wire.
     pub wire_bytes: u64,
-    /// Of `packets`, those that a tcpdump expression rejected.
+    /// Of `packets`, those that a filter rejected and that are in no slot of the cache.
     pub rejected_packets: u64,
     /// Of `wire_bytes`, theirs.
     pub rejected_bytes: u64,
@@ -133,6 +133,15 @@ pub struct Totals {
     pub pressure: u32,
     /// Always 0.
     pub pad: u32,
+}
+
+impl Totals {
+    /// Counts packets that a filter rejected.
+    #[inline(always)]
+    pub const fn reject(&mut self, packets: u64, wire_bytes: u64) {
+        self.rejected_packets += packets;
+        self.rejected_bytes += wire_bytes;
+    }
 }
 
 const _: () = assert!(size_of::<Totals>() == 64);

@@ -47,10 +47,15 @@ pub fn count(
     // SAFETY: a valid pointer into the map or null, to a slot that only this CPU writes to (see above).
     let mut totals = unsafe { totals.as_mut() };
     if bits != 0 {
-        if past(&totals)
-            && tables::add_known(generation, &FlowKey::from_words(*key), &stored(volume), volume.estimated)
-        {
-            return Outcome::Known;
+        if past(&totals) {
+            // First, as none of these is in the table.
+            if cidr::rejects(generation, key) && reject(&mut totals, volume) {
+                return Outcome::Known;
+            }
+            let (key, more) = (FlowKey::from_words(*key), stored(volume));
+            if tables::add_known(generation, &key, &more, volume.estimated) {
+                return Outcome::Known;
+            }
         }
         place = part(cpu(), generation) << bits | (hash(key) >> (64 - bits)) as u32;
         if let Some(slot) = CACHE.get_ptr_mut(place) {
@@ -86,6 +91,9 @@ pub fn count(
     let rejected = cidr::rejects(generation, key);
     // SAFETY: as above.
     let (Some(slot), Some(aside)) = (unsafe { mine.as_mut() }, aside(place)) else {
+        if rejected && reject(&mut totals, volume) {
+            return Outcome::Known;
+        }
         return tables::put(generation, &FlowKey::from_words(*key), &stored(volume), &extra, rejected);
     };
     let mut flags = if rejected { REJECTED } else { 0 };
@@ -126,6 +134,14 @@ fn stored(volume: &Volume) -> Stored {
         last_tick: tick,
         first_tick: tick,
     }
+}
+
+/// Counts a packet that the CIDR filter rejects in the totals; false: it is in none.
+#[inline(always)]
+fn reject(totals: &mut Option<&mut Totals>, volume: &Volume) -> bool {
+    let Some(totals) = totals else { return false };
+    totals.reject(u64::from(volume.packets), u64::from(volume.wire_bytes));
+    true
 }
 
 #[inline(always)]

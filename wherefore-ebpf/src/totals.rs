@@ -62,8 +62,7 @@ pub fn count(generation: u32, passed: &Passed) -> *mut Totals {
     totals.packets += packets;
     totals.wire_bytes += wire_bytes;
     if passed.rejected {
-        totals.rejected_packets += packets;
-        totals.rejected_bytes += wire_bytes;
+        totals.reject(packets, wire_bytes);
     }
     place
 }

@@ -38,6 +38,27 @@ pub const fn part(cpu: u32, generation: u32) -> u32 {
     cpu << 1 | (generation & 1)
 }
 
+/// Keys that a part of the journal holds.
+pub const JOURNAL_SLOTS: u32 = 1024;
+
+/// Where the lengths of the journal's parts begin. Before them is one for each set whose keys are in no part: more than
+/// there can be.
+pub const JOURNAL_WHOLE: u32 = 2;
+
+/// The length of a part of the journal.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// The interval that it belongs to.
+    pub generation: u32,
+    /// Keys that were to be noted, be there room for them or not.
+    pub keys: u32,
+}
+
+#[cfg(feature = "user")]
+// SAFETY: repr(C), two integers of one size.
+unsafe impl aya::Pod for Noted {}
+
 /// What the table of packets without a flow holds besides [`crate::Reason`]s, under numbers beyond theirs.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ mod cidr;
 mod context;
 mod filter;
 mod functions;
+mod journal;
 mod tables;
 mod totals;
 

@@ -141,7 +141,10 @@ pub fn count_flow(generation: u32, key: &FlowKey, more: &Stored) -> Result<bool,
         return Ok(false);
     }
     match flows.insert(key, more, u64::from(BPF_NOEXIST)) {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            functions::wherefore_note(key, u64::from(generation));
+            Ok(true)
+        }
         Err(EEXIST) => match flows.get_ptr_mut(key) {
             // Another CPU inserted it between the lookup and the insert.
             Some(counters) => {

@@ -49,10 +49,7 @@ pub fn drain<K: Pod + Default, V: Pod + Default>(
     if KernelFeature::Batch.hidden() {
         return by_key::drain(map, take);
     }
-    let info = map.info().map_err(io::Error::other)?;
-    if (info.key_size() as usize, info.value_size() as usize) != (size_of::<K>(), size_of::<V>()) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "key or value of another size"));
-    }
+    by_key::same_sizes::<K, V>(map)?;
     let mut chunk = FIRST_CHUNK;
     let mut keys = vec![K::default(); chunk];
     let mut values = vec![V::default(); chunk];

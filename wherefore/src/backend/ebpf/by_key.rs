@@ -38,20 +38,52 @@ pub fn drain<K: Pod + Default, V: Pod + Default>(
             "this kernel has no batch calls (Linux 5.6): tables are emptied key by key, ten times slower"
         );
     });
-    let info = map.info().map_err(io::Error::other)?;
-    if (info.key_size() as usize, info.value_size() as usize) != (size_of::<K>(), size_of::<V>()) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "key or value of another size"));
-    }
+    same_sizes::<K, V>(map)?;
     let mut next = next_key::<K>(map, None)?;
     while let Some(key) = next {
         // Before the key goes: of one that is gone the next is the first.
         next = next_key(map, Some(&key))?;
-        let mut value = V::default();
-        call(map, BPF_MAP_LOOKUP_ELEM, Some(&key), Some(&mut value))?;
-        call::<K, V>(map, BPF_MAP_DELETE_ELEM, Some(&key), None)?;
-        take(key, value);
+        take(key, remove(map, &key)?);
     }
     Ok(())
+}
+
+/// Takes the entries of these keys out of the table `map`, which nobody else uses, and hands them to `take`. A key that
+/// is not there was handed over before, by a call that then failed.
+///
+/// # Errors
+/// What the kernel says.
+pub fn take<K: Pod, V: Pod + Default>(
+    map: &MapData,
+    keys: &[K],
+    mut take: impl FnMut(K, V),
+) -> io::Result<()> {
+    same_sizes::<K, V>(map)?;
+    for key in keys {
+        match remove(map, key) {
+            Ok(value) => take(*key, value),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Compares the sizes of key and value with the map's.
+pub(super) fn same_sizes<K, V>(map: &MapData) -> io::Result<()> {
+    let info = map.info().map_err(io::Error::other)?;
+    if (info.key_size() as usize, info.value_size() as usize) == (size_of::<K>(), size_of::<V>()) {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "key or value of another size"))
+    }
+}
+
+fn remove<K: Pod, V: Pod + Default>(map: &MapData, key: &K) -> io::Result<V> {
+    let mut value = V::default();
+    call(map, BPF_MAP_LOOKUP_ELEM, Some(key), Some(&mut value))?;
+    call::<K, V>(map, BPF_MAP_DELETE_ELEM, Some(key), None)?;
+    Ok(value)
 }
 
 /// The key after `key`, or the first; `None` behind the last.
@@ -80,7 +112,7 @@ fn call<K: Pod, O: Pod>(
         flags: 0,
     };
     // SAFETY: the kernel reads a key at `key` (none where it is null, which only the next key allows) and writes a
-    // value or key at `value`, of the sizes that `drain` compared with the map's; both references outlive the call.
+    // value or key at `value`, of the sizes that `same_sizes` compared with the map's; both references outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attr, size_of::<Attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -13,10 +13,12 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use wherefore_common::{
     Amount, Extra, FlowKey, Stored, Totals, UnaccountedKey,
     cache::{Aside, Slot},
-    tables::{TOTALS_SLOTS, UNACCOUNTED_ENTRIES},
+    tables::{JOURNAL_SLOTS, JOURNAL_WHOLE, TOTALS_SLOTS, UNACCOUNTED_ENTRIES},
 };
 
-use super::{Error, cidr::Cidr, clock::Clock, features::KernelFeature, mapped::Mapped, permission};
+use super::{
+    Error, cidr::Cidr, clock::Clock, features::KernelFeature, journal::Journal, mapped::Mapped, permission,
+};
 use crate::backend::probe::os_error;
 
 /// The kernel programs, built by `cargo xtask bpf` from `wherefore-ebpf`.
@@ -110,6 +112,8 @@ pub struct Tables {
     pub cache_bits: u8,
     /// All that passed.
     pub totals: Mapped<Totals>,
+    /// Keys that are in the flow tables.
+    pub journal: Option<Journal>,
     /// Registers of both sets that estimate how many flows found no room.
     pub lost: Mapped<u64>,
     /// CPUs there may be.
@@ -119,7 +123,7 @@ pub struct Tables {
     /// The CIDR filter.
     pub cidr: Cidr,
     // Programs refer to these by descriptor until each is loaded.
-    _arrays: [aya::maps::Map; 4],
+    _arrays: [aya::maps::Map; 6],
     _extra_sets: ArrayOfMaps<MapData, aya::maps::MapFd>,
 }
 
@@ -147,6 +151,7 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
         ("LOG_ON", u8::from(features.log)),
         ("CACHE_BITS", cache_bits),
         ("PER_CPU", u8::from(per_cpu)),
+        ("JOURNAL_ON", u8::from(per_cpu)),
         ("TOTALS_ON", u8::from(features.totals)),
         ("OFFLOAD_ON", u8::from(features.offload)),
         ("TAG_ON", u8::from(features.tag)),
@@ -157,7 +162,14 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
     for (name, value) in &globals {
         loader.override_global(name, value, true);
     }
-    for (table, slots) in [("CACHE", cache_slots), ("ASIDE", cache_slots), ("TOTALS", totals_slots)] {
+    let parts = if per_cpu { 2 * cpus } else { 1 };
+    for (table, slots) in [
+        ("CACHE", cache_slots),
+        ("ASIDE", cache_slots),
+        ("TOTALS", totals_slots),
+        ("JOURNAL", parts * JOURNAL_SLOTS),
+        ("NOTED", JOURNAL_WHOLE + parts),
+    ] {
         loader.map_max_entries(table, slots);
     }
     if !features.log {
@@ -170,7 +182,7 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
     }
     .map_err(|error| failed(&error))?;
     let extras = features.estimate || features.cookie;
-    let tables = tables(&mut ebpf, table_size, extras, cpus, cache_bits)?;
+    let tables = tables(&mut ebpf, table_size, extras, cpus, (cache_bits, per_cpu))?;
     Ok(Loaded { ebpf, tables })
 }
 
@@ -253,7 +265,7 @@ fn tables(
     table_size: u32,
     extras: bool,
     cpus: u32,
-    cache_bits: u8,
+    (cache_bits, per_cpu): (u8, bool),
 ) -> Result<Tables, Error> {
     let generation = Array::try_from(take(ebpf, "GENERATION")?)
         .map_err(|error| permission::explain("use the map GENERATION", &error))?;
@@ -264,7 +276,14 @@ fn tables(
     let (extra_sets, extras) = sets::<FlowKey, Extra>(ebpf, "EXTRAS", "wherefore_extra", extras)?;
     let (unaccounted_sets, unaccounted) =
         sets::<UnaccountedKey, Amount>(ebpf, "UNACCOUNTED", "wherefore_other", UNACCOUNTED_ENTRIES as u32)?;
-    let arrays = [take(ebpf, "CACHE")?, take(ebpf, "ASIDE")?, take(ebpf, "TOTALS")?, take(ebpf, "LOST")?];
+    let arrays = [
+        take(ebpf, "CACHE")?,
+        take(ebpf, "ASIDE")?,
+        take(ebpf, "TOTALS")?,
+        take(ebpf, "LOST")?,
+        take(ebpf, "JOURNAL")?,
+        take(ebpf, "NOTED")?,
+    ];
     Ok(Tables {
         generation,
         flow_sets,
@@ -279,6 +298,11 @@ fn tables(
         aside: mapped(&arrays[1])?,
         totals: mapped(&arrays[2])?,
         lost: mapped(&arrays[3])?,
+        journal: if per_cpu {
+            Some(Journal::new(mapped(&arrays[4])?, mapped(&arrays[5])?, cpus))
+        } else {
+            None
+        },
         cpus,
         clock: Clock::new(ebpf)?,
         cidr: Cidr::new(ebpf)?,

@@ -9,6 +9,7 @@ mod coverage;
 mod drain;
 pub mod features;
 pub mod filter;
+mod journal;
 pub mod load;
 mod mapped;
 mod order;

@@ -20,7 +20,9 @@ use wherefore_common::{
     tables::{FALLBACK_REASONS, fallback_slot},
 };
 
-use super::{Error, Tables, batch, clock::Reading, drain::Taken, mapped::Mapped, permission::explain};
+use super::{
+    Error, Tables, batch, by_key, clock::Reading, drain::Taken, mapped::Mapped, permission::explain,
+};
 use crate::{
     filter::CidrFilter,
     snapshot::{Flow, Snapshot},
@@ -164,7 +166,14 @@ impl Counting {
             taken.extras.insert(key, extra);
         })
         .map_err(failed)?;
-        batch::drain(flows, |key, stored: Stored| taken.add_flow(key, &stored)).map_err(failed)?;
+        let few = self.tables.journal.as_ref();
+        let few = few.and_then(|journal| journal.keys(ended.generation, self.tables.table_size));
+        let add_flow = |key, stored: Stored| taken.add_flow(key, &stored);
+        match few {
+            Some(keys) => by_key::take(flows, &keys, add_flow),
+            None => batch::drain(flows, add_flow),
+        }
+        .map_err(failed)?;
         batch::drain(unaccounted, |key, amount| taken.add_unaccounted(key, amount)).map_err(failed)?;
         empty_fallback(&mut self.tables.fallback, set, taken)
             .map_err(|error| explain("read the kernel's fallback counters", &error))?;

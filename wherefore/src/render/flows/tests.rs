@@ -1,0 +1,271 @@
+use proptest::prelude::*;
+use serde_json::Value;
+use wherefore_common::{FlowCounters, FlowKey, Reason, UnaccountedKey};
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    coverage::{Compared, Coverage, Unit, Verdict},
+    render::{
+        Summary,
+        summary::tests::{report, snapshots},
+        text::columns,
+    },
+    snapshot::{Flow, Snapshot},
+};
+
+const JSON: Options = Options { format: Format::Json, top: None, width: None };
+
+fn v4(last: u8) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, last]
+}
+
+fn flow(src: u8, family: u8, ifindex: u32, sport: u16, packets: u64, times: (u64, u64)) -> Flow {
+    Flow {
+        key: FlowKey {
+            src: v4(src),
+            dst: v4(200),
+            ifindex,
+            sport,
+            dport: 443,
+            proto: 6,
+            family,
+            direction: ifindex as u8 % 2,
+            pad: [0; 5],
+        },
+        counters: FlowCounters {
+            packets,
+            wire_bytes: packets * 114,
+            ip_bytes: packets * 100,
+            first_ns: times.0,
+            last_ns: times.1,
+            ..FlowCounters::default()
+        },
+        own: false,
+        locality: Default::default(),
+    }
+}
+
+/// Two intervals; one conversation crosses two interfaces, its addresses also occur mapped in IPv6.
+fn intervals() -> [Snapshot; 2] {
+    let interfaces: BTreeMap<u32, String> = [(1, "eth0".to_owned()), (2, "e,\"1".to_owned())].into();
+    let mut first = Snapshot {
+        interfaces: interfaces.clone(),
+        flows: vec![
+            flow(9, 4, 1, 1000, 2, (1_700_000_000_000_000_001, 1_700_000_000_500_000_000)),
+            flow(10, 4, 1, 1000, 2, (1_700_000_000_000_000_003, 1_700_000_000_000_000_003)),
+            flow(9, 6, 1, 1000, 2, (1_700_000_000_000_000_004, 1_700_000_000_000_000_004)),
+        ],
+        ..Snapshot::default()
+    };
+    let key = |reason| UnaccountedKey { ifindex: 1, reason, ..UnaccountedKey::default() };
+    first.add_unaccounted(key(Reason::Filtered as u8), Amount { packets: 3, wire_bytes: 180 });
+    first.add_unaccounted(key(Reason::NonIp as u8), Amount { packets: 1, wire_bytes: 42 });
+    first.add_unaccounted(key(Reason::TableFull as u8), Amount::default());
+    let second = Snapshot {
+        interfaces,
+        flows: vec![
+            flow(9, 4, 2, 1000, 1, (1_700_000_001_000_000_000, 1_700_000_002_000_000_000)),
+            flow(9, 4, 2, 1001, 1, (1_700_000_001_000_000_000, 1_700_000_001_000_000_000)),
+        ],
+        ..Snapshot::default()
+    };
+    [first, second]
+}
+
+fn printed(kind: KeyKind, by_interface: bool, options: Options) -> Output {
+    let mut summary = Summary::new(kind, by_interface);
+    intervals().iter().for_each(|snapshot| summary.add(snapshot));
+    render(&summary.finish(), options)
+}
+
+#[test]
+fn json_by_flow_is_the_contract() {
+    let expected = concat!(
+        r#"{"packets":12,"wire_bytes":1134,"ip_packets":8,"ip_bytes":800,"#,
+        r#""unaccounted":{"non_ip":{"packets":1,"wire_bytes":42},"filtered":{"packets":3,"wire_bytes":180}},"#,
+        r#""flows":["#,
+        r#"{"src":"192.0.2.9","dst":"192.0.2.200","proto":6,"sport":1000,"dport":443,"packets":3,"#,
+        r#""wire_bytes":342,"ip_bytes":300,"first":"2023-11-14T22:13:20.000000001Z","#,
+        r#""last":"2023-11-14T22:13:22.000000000Z"},"#,
+        r#"{"src":"192.0.2.10","dst":"192.0.2.200","proto":6,"sport":1000,"dport":443,"packets":2,"#,
+        r#""wire_bytes":228,"ip_bytes":200,"first":"2023-11-14T22:13:20.000000003Z","#,
+        r#""last":"2023-11-14T22:13:20.000000003Z"},"#,
+        r#"{"src":"::ffff:192.0.2.9","dst":"::ffff:192.0.2.200","proto":6,"sport":1000,"dport":443,"#,
+        r#""packets":2,"wire_bytes":228,"ip_bytes":200,"first":"2023-11-14T22:13:20.000000004Z","#,
+        r#""last":"2023-11-14T22:13:20.000000004Z"},"#,
+        r#"{"src":"192.0.2.9","dst":"192.0.2.200","proto":6,"sport":1001,"dport":443,"packets":1,"#,
+        r#""wire_bytes":114,"ip_bytes":100,"first":"2023-11-14T22:13:21.000000000Z","#,
+        r#""last":"2023-11-14T22:13:21.000000000Z"}]}"#,
+        "\n"
+    );
+    let output = printed(KeyKind::Flow, false, JSON);
+    assert_eq!(output.out, expected);
+    assert_eq!(output.err, "");
+}
+
+#[test]
+fn json_by_pair_has_no_transport() {
+    let output = printed(KeyKind::Pair, false, JSON);
+    let rows = concat!(
+        r#""flows":[{"src":"192.0.2.9","dst":"192.0.2.200","packets":4,"wire_bytes":456,"ip_bytes":400,"#,
+        r#""first":"2023-11-14T22:13:20.000000001Z","last":"2023-11-14T22:13:22.000000000Z"},"#,
+    );
+    assert!(output.out.contains(rows), "{}", output.out);
+    assert!(!output.out.contains("port") && !output.out.contains("proto"));
+}
+
+#[test]
+fn by_interface_splits_rows_and_names_each() {
+    let output = printed(KeyKind::Flow, true, Options { format: Format::Csv, ..JSON });
+    let mut lines = output.out.lines();
+    assert_eq!(
+        lines.next(),
+        Some("src,dst,proto,sport,dport,interface,packets,wire_bytes,ip_bytes,first,last,estimated")
+    );
+    assert_eq!(lines.clone().count(), 5);
+    assert!(output.out.contains(
+        "192.0.2.9,192.0.2.200,6,1000,443,\"e,\"\"1\",1,114,100,\
+         2023-11-14T22:13:21.000000000Z,2023-11-14T22:13:22.000000000Z,0\n"
+    ));
+    assert!(output.err.contains("Total   12 packets, 1,134 bytes (1.13 kB) on the wire"), "{}", output.err);
+    let json = printed(KeyKind::Flow, true, JSON).out;
+    assert!(json.contains(r#""dport":443,"interface":"e,\"1","packets":1"#), "{json}");
+}
+
+/// A live host knows its addresses, and which interfaces carry the same packets.
+#[test]
+fn a_live_host_says_which_way_and_what_counts_once() {
+    let mut summary = Summary::new(KeyKind::Pair, false);
+    for mut snapshot in intervals() {
+        let own = [([192, 0, 2, 9].into(), 24)];
+        snapshot.host_addresses = Some(std::sync::Arc::new(crate::locality::HostAddresses::new(own)));
+        snapshot.stacked = [2].into();
+        crate::enrich::locality::mark(&mut snapshot);
+        summary.add(&snapshot);
+    }
+    let report = summary.finish();
+    let json = render(&report, JSON).out;
+    assert!(json.starts_with(r#"{"packets":12,"wire_bytes":1134,"ip_packets":8,"ip_bytes":800,"host":{"packets":10,"wire_bytes":906},"#), "{json}");
+    assert!(
+        json.contains(r#""src":"192.0.2.9","dst":"192.0.2.200","locality":"outgoing","packets":4"#),
+        "{json}"
+    );
+    assert!(json.contains(r#""src":"192.0.2.10","dst":"192.0.2.200","locality":"forwarded","#), "{json}");
+    let csv = render(&report, Options { format: Format::Csv, ..JSON });
+    assert!(csv.out.starts_with("src,dst,locality,packets,"), "{}", csv.out);
+    assert!(csv.err.contains("Host    10 packets, 906 bytes, each once"), "{}", csv.err);
+    let table = render(&report, Options { format: Format::Table, top: None, width: Some(80) }).out;
+    assert!(table.contains("Way") && table.contains(" fwd "), "{table}");
+}
+
+#[test]
+fn nothing_at_all_is_still_one_object() {
+    let output = render(&Summary::new(KeyKind::Flow, false).finish(), JSON);
+    assert_eq!(
+        output.out,
+        "{\"packets\":0,\"wire_bytes\":0,\"ip_packets\":0,\"ip_bytes\":0,\"unaccounted\":{},\"flows\":[]}\n"
+    );
+}
+
+#[test]
+fn coverage_is_told_by_interface_direction_and_unit() {
+    let mut summary = Summary::new(KeyKind::Flow, false);
+    for mut snapshot in intervals() {
+        for (direction, counted, device) in [(0, 0, 0), (1, 31, 50)] {
+            let interval = Compared { counted, device };
+            snapshot.coverage.insert(
+                (1, direction),
+                Coverage {
+                    unit: Unit::HandedOver,
+                    interval,
+                    window: interval,
+                    span: Duration::default(),
+                    verdict: Verdict::Low,
+                },
+            );
+        }
+        summary.add(&snapshot);
+    }
+    let report = summary.finish();
+    let json = render(&report, JSON).out;
+    let expected = concat!(
+        r#","coverage":[{"interface":"eth0","direction":"egress","unit":"handed_over","#,
+        r#""counted":62,"device":100,"share":0.62}],"flows":["#
+    );
+    assert!(json.contains(expected), "{json}");
+    let lines = render(&report, Options { format: Format::Jsonl, ..JSON }).out;
+    assert!(lines.lines().last().is_some_and(|line| line.contains(r#""share":0.62"#)), "{lines}");
+    let table = render(&report, Options { format: Format::Table, ..JSON }).out;
+    assert!(table.contains("Covered 62.0% of what eth0 counts at egress: 62 of 100 packets"), "{table}");
+}
+
+#[test]
+fn lost_packets_are_told_beside_the_data() {
+    let mut summary = Summary::new(KeyKind::Flow, false);
+    summary.add(&Snapshot { dropped: 7, ..Snapshot::default() });
+    let report = summary.finish();
+    for format in [Format::Json, Format::Jsonl, Format::Csv] {
+        assert!(render(&report, Options { format, ..JSON }).err.contains("7 packets were lost"));
+    }
+    assert!(render(&report, Options { format: Format::Table, ..JSON }).out.contains("7 packets were lost"));
+}
+
+#[test]
+fn a_table_says_what_it_leaves_out() {
+    let options = Options { format: Format::Table, top: Some(1), width: Some(80) };
+    let out = printed(KeyKind::Flow, false, options).out;
+    assert!(out.contains("192.0.2.9:1000"), "{out}");
+    assert!(out.contains("3 rows not shown, 570 B (50.3%)"), "{out}");
+    assert!(out.contains("No flow 4 packets:"), "{out}");
+    assert!(out.contains("  filtered       3 packets, 180 bytes"), "{out}");
+    let json = printed(KeyKind::Flow, false, Options { top: Some(1), ..JSON });
+    assert!(
+        json.out.starts_with(r#"{"packets":12,"#) && json.out.matches("src").count() == 1,
+        "{}",
+        json.out
+    );
+    assert!(json.err.contains("3 rows not shown"), "{}", json.err);
+}
+
+proptest! {
+    #[test]
+    fn json_sums_hold_for_a_reader(snapshots in snapshots(), by_interface: bool, pair: bool) {
+        let kind = if pair { KeyKind::Pair } else { KeyKind::Flow };
+        let report = report(&snapshots, kind, by_interface);
+        let json: Value = serde_json::from_str(&render(&report, JSON).out).map_err(|e| {
+            TestCaseError::fail(e.to_string())
+        })?;
+        let sum = |rows: &Value, field: &str| -> u64 {
+            let values: Vec<&Value> = match rows {
+                Value::Array(rows) => rows.iter().collect(),
+                Value::Object(rows) => rows.values().collect(),
+                _ => Vec::new(),
+            };
+            values.into_iter().filter_map(|row| row[field].as_u64()).sum()
+        };
+        for field in ["packets", "wire_bytes"] {
+            let all = sum(&json["flows"], field) + sum(&json["unaccounted"], field);
+            prop_assert_eq!(json[field].as_u64(), Some(all));
+        }
+        prop_assert_eq!(json["ip_packets"].as_u64(), Some(sum(&json["flows"], "packets")));
+        prop_assert_eq!(json["ip_bytes"].as_u64(), Some(sum(&json["flows"], "ip_bytes")));
+
+        let lines = render(&report, Options { format: Format::Jsonl, ..JSON }).out;
+        let lines: Vec<Value> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        prop_assert_eq!(lines.len(), report.rows.len() + 1);
+        prop_assert_eq!(&lines[report.rows.len()]["total"]["packets"], &json["packets"]);
+        let flows = json["flows"].as_array().map_or(&[][..], Vec::as_slice);
+        prop_assert_eq!(&lines[..report.rows.len()], flows);
+    }
+
+    #[test]
+    fn a_table_fits_its_terminal(snapshots in snapshots(), width in 80usize..200, top in 0usize..50) {
+        let report = report(&snapshots, KeyKind::Flow, true);
+        let out = render(&report, Options { format: Format::Table, top: Some(top), width: Some(width) }).out;
+        for line in out.lines() {
+            prop_assert!(columns(line) <= width, "{line}");
+        }
+    }
+}

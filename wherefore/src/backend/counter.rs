@@ -37,6 +37,27 @@ pub struct Packet<'a> {
     pub mtu: Option<u32>,
 }
 
+impl Packet<'_> {
+    /// Whether offload has merged several frames into it, as far as the MTU tells; `ip_bytes` are its own.
+    fn is_merged(&self, ip_bytes: u32) -> bool {
+        self.mtu.is_some_and(|mtu| ip_bytes > mtu)
+    }
+
+    /// Length in bytes of the first frame that it is on the wire. Of a merged one that is taken for a full frame, as
+    /// that of a stream is: how long it was is not known.
+    #[must_use]
+    pub fn first_frame_len(&self) -> u32 {
+        match self.mtu {
+            // Asked of many, so the short way first: a frame is longer than its IP packet.
+            Some(mtu) if self.wire_len > mtu => match link::parse(self.linktype, self.frame) {
+                Ok(parsed) if self.is_merged(parsed.ip_bytes(self.wire_len)) => parsed.l3.saturating_add(mtu),
+                _ => self.wire_len,
+            },
+            _ => self.wire_len,
+        }
+    }
+}
+
 /// What was counted since the last [`Counter::take`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -278,7 +299,7 @@ fn flow(packet: &Packet<'_>, parsed: &Parsed) -> (FlowKey, FlowCounters) {
         ip_bytes: u64::from(ip_bytes),
         first_ns: packet.time.0,
         last_ns: packet.time.0,
-        estimated: u64::from(packet.mtu.is_some_and(|mtu| ip_bytes > mtu)),
+        estimated: u64::from(packet.is_merged(ip_bytes)),
         ..FlowCounters::default()
     };
     (key, one)

@@ -5,13 +5,14 @@
 //! `bpf(4)`.
 
 mod machine;
+mod reach;
 
 use std::{
     io::{self, Write as _},
     os::fd::IntoRawFd as _,
 };
 
-use pcap::{Capture, Offline};
+use pcap::{Activated, Capture, Offline};
 
 /// `LINKTYPE_ETHERNET`.
 pub const ETHERNET: i32 = 1;
@@ -110,7 +111,15 @@ pub enum Unusable {
 /// # Errors
 /// [`Unusable`].
 pub fn compile(text: &str, linktype: i32, foreign: bool) -> Result<Program, Unusable> {
-    let capture = empty_file(linktype, foreign).map_err(Unusable::Refused)?;
+    compile_for(&empty_file(linktype, foreign).map_err(Unusable::Refused)?, text)
+}
+
+/// Compiles, optimised, for the packets of `capture`. For a live one libpcap asks Linux for what is not in the frame,
+/// by loads at `SKF_AD_OFF` and above.
+///
+/// # Errors
+/// [`Unusable`].
+pub fn compile_for<T: Activated>(capture: &Capture<T>, text: &str) -> Result<Program, Unusable> {
     let compiled = capture.compile(text, true).map_err(|error| match error {
         pcap::Error::PcapError(words) if words.contains("rejects all packets") => Unusable::RejectsAll(words),
         pcap::Error::PcapError(words) if words.contains("savefile") => Unusable::NotOfFiles(words),

@@ -105,3 +105,14 @@ fn what_is_larger_than_the_mtu_is_estimated() {
     let counters = counter.take().flows[0].counters;
     assert_eq!((counters.packets, counters.ip_bytes, counters.estimated), (4, 4 * 28, 2));
 }
+
+#[test]
+fn the_first_frame_of_a_merged_packet_is_a_full_one() {
+    // 28 bytes of IP behind 14 of Ethernet, and padding that is no reason to think of merging.
+    let mut frame = vec![0; 12];
+    frame.extend([8, 0]);
+    frame.extend(udp(1));
+    let len = |mtu, wire_len| Packet { linktype: 1, mtu, wire_len, ..packet(&frame, 1) }.first_frame_len();
+    assert_eq!([len(Some(20), 42), len(Some(28), 42), len(None, 42)], [34, 42, 42]);
+    assert_eq!([len(Some(28), 60), len(Some(28), u32::MAX)], [60, u32::MAX]);
+}

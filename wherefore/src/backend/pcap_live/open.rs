@@ -7,10 +7,14 @@ use std::{
 };
 
 use caps::{CapSet, Capability};
-use pcap::{Capture, Precision};
+use pcap::{Active, Capture, Precision};
 use wherefore_common::Direction;
 
-use super::{HAND_OVER, Handle, Watch, direction};
+use super::{
+    HAND_OVER, direction,
+    expression::Expressions,
+    watch::{Handle, Watch},
+};
 use crate::backend::{Error, LiveSettings, interfaces::Interface, probe};
 
 /// Bytes of the ring between kernel and agent, each capture. Room for some 5,000 full frames, or 80 ms of
@@ -19,34 +23,33 @@ const RING: i32 = 8 << 20;
 /// The most libpcap takes (`MAXIMUM_SNAPLEN`).
 const MAX_SNAPLEN: u32 = 262_144;
 
-/// Opens a capture that never blocks, restricted to one direction and the expression.
+/// Opens a capture that never blocks, restricted to one direction.
 ///
 /// # Errors
 /// As for [`super::start`].
-pub(super) fn open(settings: &LiveSettings, interface: &Interface, way: Direction) -> Result<Watch, Error> {
+pub(super) fn open(
+    settings: &LiveSettings,
+    expressions: Option<&mut Expressions>,
+    interface: &Interface,
+    way: Direction,
+) -> Result<Watch, Error> {
     let name = interface.name.as_str();
     let failed =
         |action: &str, error: String| Error::System { action: format!("{action} on {name}"), reason: error };
-    let timeout = settings.read_timeout.clamp(Duration::from_millis(1), HAND_OVER);
-    let mut capture = Capture::from_device(name)
-        .map_err(|error| failed("preparing a capture", error.to_string()))?
-        .snaplen(settings.snaplen.clamp(1, MAX_SNAPLEN) as i32)
-        .promisc(settings.promiscuous)
-        .timeout(timeout.as_millis() as i32)
-        .buffer_size(RING)
-        .precision(Precision::Nano)
-        .open()
-        .and_then(Capture::setnonblock)
-        .map_err(|error| refused(interface, &error.to_string()))?;
+    let mut snaplen = settings.snaplen.clamp(1, MAX_SNAPLEN);
+    let mut capture = activate(settings, interface, snaplen)?;
+    let expression =
+        expressions.map(|expressions| expressions.compile(&capture, interface, way)).transpose()?;
+    // What is cut off cannot be asked about.
+    let reach = expression.as_ref().map_or(0, |expression| expression.reach().unwrap_or(MAX_SNAPLEN));
+    if reach > snaplen {
+        snaplen = reach.min(MAX_SNAPLEN);
+        capture = activate(settings, interface, snaplen)?;
+    }
     // Whatever is in the ring by now is sorted by libpcap, what comes later by the kernel.
     let side = if way == Direction::Egress { pcap::Direction::Out } else { pcap::Direction::In };
     capture.direction(side).map_err(|error| failed("choosing a direction", error.to_string()))?;
-    if let Some(expression) = &settings.expression {
-        capture
-            .filter(expression, true)
-            .map_err(|error| Error::Expression { expression: expression.clone(), reason: said(error) })?;
-    }
-    if let Err(error) = direction::restrict(&capture, way) {
+    if let Err(error) = direction::restrict(&capture, way, snaplen) {
         // Still exact: libpcap sorts. Only slower, and drops of the other direction count.
         tracing::debug!(interface = name, %error, "directions are sorted in user space");
     }
@@ -59,17 +62,28 @@ pub(super) fn open(settings: &LiveSettings, interface: &Interface, way: Directio
         direction: way,
         mtu: AtomicU32::new(interface.mtu.unwrap_or_default()),
         linktype: capture.get_datalink().0,
+        expression,
         socket,
         capture: Mutex::new(Handle { capture, drops: 0, gone: false }),
     })
 }
 
-/// libpcap's words without the wrapping of the crate.
-fn said(error: pcap::Error) -> String {
-    match error {
-        pcap::Error::PcapError(words) => words,
-        other => other.to_string(),
-    }
+/// A capture of both directions, of which each packet is kept up to `snaplen` bytes.
+fn activate(settings: &LiveSettings, interface: &Interface, snaplen: u32) -> Result<Capture<Active>, Error> {
+    let timeout = settings.read_timeout.clamp(Duration::from_millis(1), HAND_OVER);
+    Capture::from_device(interface.name.as_str())
+        .map_err(|error| Error::System {
+            action: format!("preparing a capture on {}", interface.name),
+            reason: error.to_string(),
+        })?
+        .snaplen(snaplen as i32)
+        .promisc(settings.promiscuous)
+        .timeout(timeout.as_millis() as i32)
+        .buffer_size(RING)
+        .precision(Precision::Nano)
+        .open()
+        .and_then(Capture::setnonblock)
+        .map_err(|error| refused(interface, &error.to_string()))
 }
 
 /// Why a capture could not be opened, with what to do about it.

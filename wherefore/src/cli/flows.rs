@@ -145,7 +145,7 @@ pub fn collect(
             break;
         }
     }
-    (summary.finish(), errors)
+    (Report { description: backend.description().clone(), ..summary.finish() }, errors)
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
 use wherefore_common::{Amount, FlowCounters, Reason};
 
 use crate::{
+    backend::Description,
     coverage::{Compared, Unit},
     locality::Locality,
     lost::Lost,
@@ -51,6 +52,7 @@ pub struct Summary {
     dropped: u64,
     coverage: BTreeMap<(String, u8, Unit), Compared>,
     span: Option<(Timestamp, Timestamp)>,
+    interfaces: BTreeSet<String>,
 }
 
 /// One row of a [`Report`].
@@ -105,6 +107,28 @@ pub struct Report {
     pub coverage: BTreeMap<(String, u8, Unit), Compared>,
     /// Begin of the first and end of the last interval; `None` without any.
     pub span: Option<(Timestamp, Timestamp)>,
+    /// Names of all interfaces that were watched meanwhile; of captures, of those seen.
+    pub interfaces: BTreeSet<String>,
+    /// Who counted, and what was watched when it began.
+    pub description: Description,
+}
+
+impl Report {
+    /// What the filters did not exclude, in flows or not: the whole of which a row's share is a part.
+    #[must_use]
+    pub fn selected(&self) -> Amount {
+        let filtered = self.filtered();
+        Amount {
+            packets: self.total.packets.saturating_sub(filtered.packets),
+            wire_bytes: self.total.wire_bytes.saturating_sub(filtered.wire_bytes),
+        }
+    }
+
+    /// What the filters excluded.
+    #[must_use]
+    pub fn filtered(&self) -> Amount {
+        self.unaccounted.get(&(Reason::Filtered as u8)).copied().unwrap_or_default()
+    }
 }
 
 impl Summary {
@@ -125,6 +149,7 @@ impl Summary {
             dropped: 0,
             coverage: BTreeMap::new(),
             span: None,
+            interfaces: BTreeSet::new(),
         }
     }
 
@@ -175,6 +200,11 @@ impl Summary {
         }
         let (start, end) = self.span.unwrap_or((snapshot.start, snapshot.end));
         self.span = Some((start.min(snapshot.start), end.max(snapshot.end)));
+        for name in snapshot.interfaces.values() {
+            if !self.interfaces.contains(name) {
+                self.interfaces.insert(name.clone());
+            }
+        }
     }
 
     /// Sorts the rows and sums them up.
@@ -225,6 +255,8 @@ impl Summary {
             dropped: self.dropped,
             coverage,
             span: self.span,
+            interfaces: self.interfaces,
+            description: Description::default(),
         }
     }
 }

@@ -3,7 +3,10 @@
 
 mod table;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use wherefore_common::{Amount, Direction};
@@ -30,8 +33,10 @@ const TABLE_ROWS: usize = 20;
 
 /// Prints a report.
 ///
-/// * JSON: one object, `{"packets", "wire_bytes", "ip_packets", "ip_bytes", "unaccounted", "flows"}`; with `"host"`
-///   where interfaces are stacked on others, with `"coverage"` and with a `"locality"` of each flow where they are known.
+/// * JSON: one object, `{"start", "end", "backend", "watched", "interfaces", "packets", "wire_bytes", "ip_packets",
+///   "ip_bytes", "unaccounted", "flows"}`; with `"host"` where interfaces are stacked on others, with `"coverage"` and
+///   with a `"locality"` of each flow where they are known; without `"start"` and `"end"` where there was no interval.
+///   `watched` is what was watched when it began, each with `"name"` and `"hook"` (of a capture, path and format).
 /// * JSON Lines: a line per flow, as in `flows`; then `{"total": {…}}` with the others.
 /// * CSV: a header line and a line per flow; the totals go to standard error.
 /// * Table: the largest rows, the totals, and what is not in the rows.
@@ -83,6 +88,13 @@ struct LastLine<'a> {
 
 #[derive(Serialize)]
 struct Total<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<Timestamp>,
+    backend: &'static str,
+    watched: Vec<Watch<'a>>,
+    interfaces: &'a BTreeSet<String>,
     packets: u64,
     wire_bytes: u64,
     ip_packets: u64,
@@ -98,6 +110,12 @@ struct Total<'a> {
     lost_flows: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     coverage: Vec<Covered<'a>>,
+}
+
+#[derive(Serialize)]
+struct Watch<'a> {
+    name: &'a str,
+    hook: &'a str,
 }
 
 #[derive(Serialize)]
@@ -174,7 +192,13 @@ fn total(report: &Report) -> Total<'_> {
             share: (compared.share()? * 1e6).round() / 1e6,
         })
     });
+    let watched = report.description.watched.iter();
     Total {
+        start: report.span.map(|(start, _)| start),
+        end: report.span.map(|(_, end)| end),
+        backend: report.description.backend,
+        watched: watched.map(|watched| Watch { name: &watched.name, hook: &watched.hook }).collect(),
+        interfaces: &report.interfaces,
         packets: report.total.packets,
         wire_bytes: report.total.wire_bytes,
         ip_packets: report.ip_packets,

@@ -39,11 +39,20 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
         KeyKind::Flow => count(report.rows.len() as u64, "flow", "flows"),
         KeyKind::Pair => count(report.rows.len() as u64, "pair", "pairs"),
     };
-    lines.push(format!(
-        "IP      {} in {rows}, {} of IP",
-        count(report.ip_packets, "packet", "packets"),
-        exactly(report.ip_bytes)
-    ));
+    let filtered = report.filtered();
+    if report.rows.is_empty() && filtered.packets > 0 {
+        lines.push(format!(
+            "IP      no flow matched the filter; {} did not, {}",
+            count(filtered.packets, "packet", "packets"),
+            exactly(filtered.wire_bytes)
+        ));
+    } else {
+        lines.push(format!(
+            "IP      {} in {rows}, {} of IP",
+            count(report.ip_packets, "packet", "packets"),
+            exactly(report.ip_bytes)
+        ));
+    }
     if report.estimated > 0 {
         lines.push(format!(
             "~       {} merged by offload before being seen: estimated, on the wire it is more packets and bytes",
@@ -106,7 +115,7 @@ pub(super) fn left_out(report: &Report, hidden: &[Row]) -> String {
         "… {} not shown, {} ({}); --top {} shows all\n",
         count(hidden.len() as u64, "row", "rows"),
         bytes(sum),
-        share(sum, report.total.wire_bytes),
+        share(sum, report.selected().wire_bytes),
         report.rows.len()
     )
 }
@@ -161,7 +170,7 @@ impl Cells {
             packets: format!("{}{}", estimated_mark(row.counters.estimated), grouped(row.counters.packets)),
             wire: bytes(row.counters.wire_bytes),
             ip: bytes(row.counters.ip_bytes),
-            share: share(row.counters.wire_bytes, report.total.wire_bytes),
+            share: share(row.counters.wire_bytes, report.selected().wire_bytes),
         }
     }
 

@@ -8,6 +8,8 @@ use wherefore_common::Direction;
 use wherefore_tests::{
     Netns, PATIENCE,
     agent::Stream,
+    capture::{self, MICROSECONDS, Writer},
+    cli::{Folder, line},
     pair::{FAR, NEAR, far, namespace, segment, settings, socket},
     require_bpf, require_root, run_agent, wait_until,
 };
@@ -99,6 +101,40 @@ fn the_mtu_is_asked_for_again_after_every_interval() {
     backend.poll().unwrap();
     netns.run(self::send);
     assert_eq!(counted(backend.as_mut(), Direction::Egress)[2], 0);
+}
+
+/// A capture file does not say the MTU: what is larger than jumbo frames is marked, and nothing else.
+#[test]
+fn a_capture_marks_what_is_larger_than_any_jumbo_frame() {
+    let folder = Folder::new();
+    // To 198.51.100.1 from a host for each case; the file states lengths, and holds the headers only.
+    let cases = [
+        (1, 9_216, 9_216, false),
+        (2, 9_217, 9_217, false),
+        (3, 65_535, 65_535, true),
+        (4, 0, 80_046, false),
+    ];
+    let mut writer = Writer::new(false);
+    writer.pcap_header(MICROSECONDS);
+    for (host, stated, ip_bytes, loopback) in cases {
+        let mut frame = capture::frame(host);
+        frame[16..18].copy_from_slice(&u16::to_be_bytes(stated));
+        if loopback {
+            frame[..12].fill(0);
+        }
+        writer.u32(1).u32(0).u32(46).u32(ip_bytes + 14).raw(&frame);
+    }
+    let said = line(&format!("flows {} --format csv", folder.file("a.pcap", &writer.bytes)));
+    let mut marks: Vec<_> =
+        said.out.lines().skip(1).filter_map(|row| Some((&row[..9], row.rsplit_once(',')?.1))).collect();
+    marks.sort_unstable();
+    let expected = [("192.0.2.1", "0"), ("192.0.2.2", "1"), ("192.0.2.3", "0"), ("192.0.2.4", "1")];
+    assert_eq!(marks, expected, "{said:?}");
+    assert_eq!(
+        said.err.matches("the capture has packets that offload has merged (a.pcap)").count(),
+        1,
+        "{said:?}"
+    );
 }
 
 /// `flows` in a form, with one super-frame sent while it counts.

@@ -32,8 +32,8 @@ pub struct Packet<'a> {
     pub frame: &'a [u8],
     /// Its length on the wire in bytes, which may be more than was captured.
     pub wire_len: u32,
-    /// Largest IP packet in bytes that crosses the interface as one frame, where that is known: a larger one was
-    /// merged by offload, and how many frames it stands for is not known.
+    /// Largest IP packet in bytes that crosses the interface as one frame, where that is known (or, of a capture file,
+    /// taken for known): a larger one was merged by offload, and how many frames it stands for is not known.
     pub mtu: Option<u32>,
 }
 

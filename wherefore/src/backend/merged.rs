@@ -2,10 +2,28 @@
 
 use crate::snapshot::Snapshot;
 
+/// Most bytes of an IP packet of a capture file that are taken for one frame of Ethernet. No file says the MTU.
+/// Network cards and switches take jumbo frames of 9,000 to 9,216 bytes; what offload merges has up to 65,535, or
+/// with Linux' large segments ("BIG TCP", 5.19) 512 KiB.
+pub(super) const JUMBO: u32 = 9_216;
+
+/// [`JUMBO`] where a frame of a capture file went over Ethernet; elsewhere one may be as large as IP packets get. Linux'
+/// loopback device, whose MTU is 65,536, has Ethernet headers too, without addresses; cooked captures (`LINKTYPE_`
+/// 113 and 276, tcpdump's "any") state the kind of device, and Ethernet is 1.
+pub(super) fn largest_frame(linktype: i32, frame: &[u8]) -> Option<u32> {
+    let ethernet = match linktype {
+        1 => frame.get(..12).is_some_and(|addresses| addresses != [0; 12]),
+        113 => frame.get(2..4) == Some(&[0, 1]),
+        276 => frame.get(8..10) == Some(&[0, 1]),
+        _ => false,
+    };
+    ethernet.then_some(JUMBO)
+}
+
 /// Says once what such packets mean.
 #[derive(Debug)]
 pub(super) struct Merged {
-    /// Who sees them: "libpcap", …
+    /// Who sees them: "libpcap sees", "the capture has", …
     who: &'static str,
     /// What to do about it.
     remedy: &'static str,
@@ -29,7 +47,7 @@ impl Merged {
         let first = names.first()?;
         self.said = true;
         Some(format!(
-            "{} sees packets that offload has merged ({}): each counts as one and is marked estimated, since how many \
+            "{} packets that offload has merged ({}): each counts as one and is marked estimated, since how many \
              frames it is on the wire is not known. {}",
             self.who,
             names.join(", "),
@@ -68,12 +86,27 @@ mod tests {
 
     #[test]
     fn it_is_said_once_of_which_interfaces() {
-        let mut merged = Merged::new("libpcap", "ethtool -K INTERFACE gro off.");
+        let mut merged = Merged::new("libpcap sees", "ethtool -K INTERFACE gro off.");
         assert_eq!(merged.words(&snapshot(0)), None);
         let words = merged.words(&snapshot(2)).unwrap();
         assert!(words.starts_with("libpcap sees packets that offload has merged (eth0, eth1): "), "{words}");
         assert!(words.ends_with("ethtool -K eth0 gro off."), "{words}");
         assert_eq!(merged.words(&snapshot(2)), None);
         assert_eq!(snapshot(2).estimated(), [((1, 0), 2), ((1, 1), 4), ((2, 0), 2)].into());
+    }
+
+    #[test]
+    fn only_ethernet_has_a_largest_frame() {
+        let sll = |kind: u8| [0, 0, 0, kind, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 8, 0];
+        let sll2 = |kind: u8| [8, 0, 0, 0, 0, 0, 0, 2, 0, kind, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0];
+        assert_eq!(largest_frame(1, &[2; 14]), Some(JUMBO));
+        assert_eq!(largest_frame(113, &sll(1)), Some(JUMBO));
+        assert_eq!(largest_frame(276, &sll2(1)), Some(JUMBO));
+        // Loopback is 772, 0x304.
+        assert_eq!([largest_frame(113, &sll(4)), largest_frame(276, &sll2(4))], [None; 2]);
+        assert_eq!(
+            [largest_frame(1, &[0; 14]), largest_frame(1, &[2; 11]), largest_frame(101, &[2; 40])],
+            [None; 3]
+        );
     }
 }

@@ -104,7 +104,7 @@ pub fn start(settings: &LiveSettings) -> Result<EbpfBackend, Error> {
         watched: started.watched,
         chosen: started.why,
     };
-    let merged = Merged::new("XDP", "--hook tc counts them exactly");
+    let merged = Merged::new("XDP sees", "--hook tc counts them exactly");
     Ok(EbpfBackend { description, follower, counting, merged, ebpf, coverage, seats, log })
 }
 

@@ -17,6 +17,7 @@ use self::{
 use super::{
     Backend, Description, Error, FileSettings, Watched,
     counter::{Counter, Packet},
+    merged::{JUMBO, Merged, largest_frame},
 };
 use crate::{filter::CompiledFilter, snapshot::Snapshot, time::Timestamp};
 
@@ -46,6 +47,7 @@ pub struct FileBackend {
     open: Open,
     errors: VecDeque<Error>,
     interfaces: u32,
+    merged: Merged,
 }
 
 /// What the open interval has beyond the counter's counts.
@@ -107,6 +109,10 @@ pub fn open(settings: &FileSettings) -> Result<FileBackend, Error> {
         open: Open { number: 1, ..Open::default() },
         errors: VecDeque::new(),
         interfaces: 0,
+        merged: Merged::new(
+            "the capture has",
+            "Smaller ones cannot be told from jumbo frames. Live, --backend ebpf counts them exactly",
+        ),
     };
     for index in 0..backend.files.len() {
         backend.advance(index);
@@ -179,8 +185,7 @@ impl FileBackend {
             time: Timestamp(record.time.unwrap_or_else(|| file.time.max(self.intervals.start()))),
             frame,
             wire_len: record.wire_len,
-            // A capture does not say what the interface's was.
-            mtu: None,
+            mtu: if record.wire_len > JUMBO { largest_frame(interface.linktype, frame) } else { None },
         };
         if matches {
             self.counter.count(&packet);
@@ -213,6 +218,7 @@ impl FileBackend {
             ..Snapshot::default()
         };
         self.filter.apply(&mut snapshot);
+        self.merged.check(&snapshot);
         snapshot
     }
 }

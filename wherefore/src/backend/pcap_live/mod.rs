@@ -110,7 +110,7 @@ pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error>
         since: Instant::now(),
         polls: 0,
         merged: Merged::new(
-            "libpcap",
+            "libpcap sees",
             "--backend ebpf counts them exactly; ethtool -K INTERFACE gro off lro off gso off tso off keeps them \
              apart, at the price of speed",
         ),

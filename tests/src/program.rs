@@ -7,7 +7,6 @@ use std::{
     borrow::Cow,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
-    thread,
 };
 
 use aya::{
@@ -109,16 +108,15 @@ impl Other {
         self.counter.get(&0, 0).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Reads the counter and then sets it back, as one who believes that nothing happens in between: others may
-    /// run there, as they may anywhere.
+    /// Reads the counter, and sets it back after `meanwhile`, as one who believes that nothing is counted in between.
     ///
     /// # Panics
     /// When the kernel refuses.
-    pub fn take_carelessly(&mut self) -> u64 {
+    pub fn take_carelessly<T>(&mut self, meanwhile: impl FnOnce() -> T) -> (u64, T) {
         let seen = self.seen();
-        thread::yield_now();
+        let done = meanwhile();
         self.counter.set(0, 0, 0).unwrap_or_else(|error| panic!("{error}"));
-        seen
+        (seen, done)
     }
 
     /// Attaches by TCX, at the end of the chain where ours do not want to be. To be called inside the

@@ -27,9 +27,8 @@ pub struct Sent {
     pub dropped: u64,
 }
 
-/// Sends from each of `devices` its own frames, over and over, by a thread a processor and device, until `stop`
-/// says so while `meanwhile` runs. Returns for each device and frame what was sent. To be called inside the
-/// devices' namespace.
+/// Sends from each of `devices` its own frames, over and over, by a thread a processor and device, while `meanwhile`
+/// runs. Returns for each device and frame what was sent. To be called inside the devices' namespace.
 ///
 /// # Panics
 /// When the kernel refuses to send.
@@ -53,7 +52,10 @@ pub fn volley<const N: usize>(devices: [(&str, &[Vec<u8>]); N], meanwhile: impl 
         }
         // Lets the senders end also where `meanwhile` panics.
         let stopping = Stop(&stop);
+        // Or it waits for every sender in turn where there is no processor for all.
+        priority(-20);
         meanwhile();
+        priority(0);
         drop(stopping);
         let mut sums = devices.map(|(_, frames)| vec![Sent::default(); frames.len()]);
         for (number, sender) in senders {
@@ -92,6 +94,12 @@ fn fire(socket: &OwnedFd, frames: &[Vec<u8>], first: usize, stop: &AtomicBool) -
         }
     }
     sent
+}
+
+/// Gives the calling thread a nice value, where that is allowed.
+fn priority(nice: libc::c_int) {
+    // SAFETY: no pointers; 0 is the calling thread.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 /// A packet socket that only sends, on a device.

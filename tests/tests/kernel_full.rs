@@ -15,10 +15,9 @@ use wherefore_common::{Direction, Reason};
 use wherefore_tests::{
     Netns, PATIENCE, can_load, device,
     frame::{Frame, Link, TCP, UDP, V4, tcp, udp},
-    pair::{FAR, NEAR, namespace, only, settings},
+    pair::{FAR, NEAR, namespace, settings},
     program::{Act, Other},
-    traffic::{send_frames, send_frames_here},
-    volley::{pin, processors},
+    traffic::send_frames,
     wait_until,
 };
 
@@ -178,54 +177,4 @@ fn a_full_table_loses_nothing_clsact() {
 #[test]
 fn a_full_table_loses_nothing_xdp() {
     a_full_table_loses_nothing(Hook::Xdp);
-}
-
-/// A flow talks while a scan brings four times more flows than the table holds. It was there before the table
-/// was full, so it stays a flow, with all its packets.
-fn a_talker_stays_a_flow(talk_on: usize, scan_on: usize) {
-    /// More than the caches of all processors hold.
-    const ROOM: u16 = 12_000;
-    /// Packets of the scan between two of the talker.
-    const BETWEEN: usize = 1000;
-    let netns = namespace();
-    let settings = LiveSettings { table_size: ROOM.into(), ..only(NEAR, Hook::Tc) };
-    let mut backend = netns.run(|| ebpf::start(&settings).unwrap());
-    let link = Link { src: [2, 0, 0, 0, 0, 1], dst: [2, 0, 0, 0, 0, 9], tags: Vec::new() };
-    let talker = Ipv4Addr::new(198, 51, 100, 1);
-    let frame = |src, port| {
-        let dst = Ipv4Addr::new(198, 51, 100, 99);
-        V4::plain(src, dst, UDP).frame(&link, &udp((port, 53), 100), (port, 53))
-    };
-    let talk = [frame(talker, 1000)];
-    let scan: Vec<_> = (0..4 * ROOM).map(|port| frame(Ipv4Addr::new(198, 51, 100, 2), port)).collect();
-    let mut sent = 0;
-    netns.run(|| {
-        for part in scan.chunks(BETWEEN) {
-            for (processor, frames) in [(talk_on, &talk[..]), (scan_on, part)] {
-                pin(processor);
-                send_frames_here(NEAR, frames);
-            }
-            sent += 1;
-        }
-    });
-    let snapshot = backend.poll().unwrap().unwrap();
-    assert_eq!(snapshot.total().packets, sent + u64::from(4 * ROOM));
-    let found = snapshot.flows.iter().find(|flow| flow.src() == talker);
-    assert_eq!(found.map(|flow| flow.counters.packets), Some(sent), "packets of the talker");
-}
-
-#[test]
-fn a_talker_on_the_processor_of_a_scan_stays_a_flow() {
-    if can_load() {
-        let first = processors()[0];
-        a_talker_stays_a_flow(first, first);
-    }
-}
-
-#[test]
-fn a_talker_on_another_processor_than_a_scan_stays_a_flow() {
-    if can_load() {
-        let processors = processors();
-        a_talker_stays_a_flow(processors[0], processors[processors.len() - 1]);
-    }
 }

@@ -58,8 +58,8 @@ fn watches_the_default_route_says_so_and_stops_on_either_signal_while_idle() {
         let lan = Lan::new();
         lan.host.ip("link add other0 type veth peer name other1");
         lan.host.ip("link set other0 up");
-        // The default interval: the end must not wait for it.
-        let mut agent = run_agent(Some(&lan.host), &["run", "--backend", backend]);
+        // The end must not wait for the interval's.
+        let mut agent = run_agent(Some(&lan.host), &["run", "--backend", backend, "--interval", "1h"]);
         agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("interfaces: default route"));
         let first = agent.lines(Stream::Out).first().cloned().unwrap_or_default();
         let expected = if backend == "ebpf" {
@@ -69,7 +69,7 @@ fn watches_the_default_route_says_so_and_stops_on_either_signal_while_idle() {
         };
         assert!(first.contains(expected), "{first}");
         agent.signal(signal);
-        let ended = agent.wait(std::time::Duration::from_secs(4));
+        let ended = agent.wait(PATIENCE);
         let closing = closing(&ended);
         assert!(
             closing.starts_with("1 interval in ") && closing.contains(": 0 packets, 0 bytes"),
@@ -89,7 +89,7 @@ fn two_signals_in_one_breath_are_one() {
     let to = SocketAddr::from((Lan::NOBODY_V4, 7));
     let mut sender = Sender::new(&lan.host, Lan::HOST_V4, to);
     for backend in ["ebpf", "pcap"] {
-        let mut agent = run_agent(Some(&lan.host), &["run", "--backend", backend]);
+        let mut agent = run_agent(Some(&lan.host), &["run", "--backend", backend, "--interval", "1h"]);
         agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("interfaces: default route"));
         sender.send(5000);
         agent.signal(Signal::SIGINT);

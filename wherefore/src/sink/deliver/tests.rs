@@ -11,6 +11,8 @@ struct Server {
     answers: Arc<Vec<Result<Answer, String>>>,
     asked: Arc<Mutex<Vec<(Duration, Request)>>>,
     next: Arc<AtomicUsize>,
+    /// A request is over, answered or given up.
+    over: Arc<Notify>,
     start: Instant,
 }
 
@@ -20,6 +22,7 @@ impl Server {
             answers: Arc::new(answers),
             asked: Arc::default(),
             next: Arc::default(),
+            over: Arc::default(),
             start: Instant::now(),
         }
     }
@@ -29,8 +32,18 @@ impl Server {
     }
 }
 
+/// Tells of a request's end when dropped.
+struct Over(Arc<Notify>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 impl Post for Server {
     async fn post(&self, request: &Request) -> Result<Answer, String> {
+        let _over = Over(Arc::clone(&self.over));
         self.asked.lock().unwrap().push((self.start.elapsed(), request.clone()));
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let answer = self.answers[n.min(self.answers.len() - 1)].clone();
@@ -63,9 +76,10 @@ fn start(server: &Server, pace: Pace) -> Delivery {
     Delivery::start(Arc::new(slack::Slack::new(settings)), server.clone(), pace)
 }
 
-async fn until(delivery: &Delivery, done: impl Fn(Status) -> bool) {
+/// Waits until the counters are so. They change when a request is over, before the worker waits for anything else.
+async fn until(server: &Server, delivery: &Delivery, done: impl Fn(Status) -> bool) {
     while !done(delivery.status()) {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.over.notified().await;
     }
 }
 
@@ -80,7 +94,7 @@ async fn four_at_once_then_one_a_second() {
     for _ in 0..7 {
         delivery.submit(&samples::burst());
     }
-    until(&delivery, |status| status.delivered == 7).await;
+    until(&server, &delivery, |status| status.delivered == 7).await;
     let seconds: Vec<f64> = server.seconds().iter().map(|s| s.round()).collect();
     assert_eq!(seconds, [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0]);
     assert!(adds_up(delivery.status()));
@@ -91,7 +105,7 @@ async fn waits_as_long_as_the_server_says_and_repeats_the_same_bytes() {
     let server = Server::new(vec![status(429, Some(120)), status(503, Some(60)), status(200, None)]);
     let delivery = start(&server, Pace::slack(1));
     delivery.submit(&samples::burst());
-    until(&delivery, |status| status.delivered == 1).await;
+    until(&server, &delivery, |status| status.delivered == 1).await;
     let seconds = server.seconds();
     assert!(seconds[1] >= 120.0 && seconds[1] < 121.0, "{seconds:?}");
     assert!(seconds[2] >= seconds[1] + 60.0 && seconds[2] < seconds[1] + 62.0, "{seconds:?}");
@@ -109,7 +123,7 @@ async fn an_outage_of_hours_loses_nothing() {
     for _ in 0..3 {
         delivery.submit(&samples::burst());
     }
-    until(&delivery, |status| status.delivered == 3).await;
+    until(&server, &delivery, |status| status.delivered == 3).await;
     let seconds = server.seconds();
     assert!(seconds[60] > 3600.0, "{seconds:?}");
     assert!(seconds.windows(2).all(|pair| pair[1] - pair[0] <= 301.0), "{seconds:?}");
@@ -121,7 +135,7 @@ async fn a_refused_alert_is_not_repeated_and_does_not_hold_up_the_next() {
     let delivery = start(&server, Pace::slack(1));
     delivery.submit(&samples::burst());
     delivery.submit(&samples::connection());
-    until(&delivery, |status| status.pending == 0).await;
+    until(&server, &delivery, |status| status.pending == 0).await;
     let status = delivery.status();
     assert_eq!((status.refused, status.delivered, status.retries), (1, 1, 0));
     assert_eq!(server.seconds().len(), 2);
@@ -137,7 +151,7 @@ async fn an_alert_the_server_stumbles_over_is_given_up() {
     let delivery = start(&server, pace);
     delivery.submit(&samples::burst());
     delivery.submit(&samples::connection());
-    until(&delivery, |status| status.pending == 0).await;
+    until(&server, &delivery, |status| status.pending == 0).await;
     assert_eq!((delivery.status().refused, delivery.status().delivered), (1, 1));
     assert_eq!(server.seconds().len(), 16);
 }
@@ -190,13 +204,13 @@ async fn a_shutdown_tries_once_more_in_place_of_waiting_but_heeds_the_server() {
     let hour = Duration::from_secs(3600);
     let delivery = start(&server, Pace { first_wait: hour, longest_wait: hour, ..Pace::slack(1) });
     delivery.submit(&samples::burst());
-    until(&delivery, |status| status.retries == 1).await;
+    until(&server, &delivery, |status| status.retries == 1).await;
     assert_eq!(delivery.drain(Duration::from_secs(5)).await.0, Drained { delivered: 1, left: 0 });
 
     let server = Server::new(vec![status(429, Some(60)), status(200, None)]);
     let delivery = start(&server, Pace::slack(1));
     delivery.submit(&samples::burst());
-    until(&delivery, |status| status.retries == 1).await;
+    until(&server, &delivery, |status| status.retries == 1).await;
     assert_eq!(delivery.drain(Duration::from_secs(5)).await.0, Drained { delivered: 0, left: 1 });
     assert_eq!(server.seconds().len(), 1);
 }

@@ -17,7 +17,7 @@ use wherefore::{
     filter::CidrFilter,
 };
 
-use crate::netns::Netns;
+use crate::{agent::Stream, netns::Netns, run_agent};
 
 /// Sends; has the address 192.0.2.1.
 pub const NEAR: &str = "va";
@@ -66,6 +66,25 @@ pub fn settings(hook: Hook) -> LiveSettings {
 #[must_use]
 pub fn only(name: &str, hook: Hook) -> LiveSettings {
     LiveSettings { interfaces: Request::named([name]), ..settings(hook) }
+}
+
+/// Runs the agent on `NEAR` with a filter of somebody else's behind its program at egress, until it has told so many
+/// intervals; its lines that speak of "our program".
+///
+/// # Panics
+/// When they do not come.
+#[must_use]
+pub fn said_of_a_filter_behind_ours(arguments: &[&str], intervals: usize) -> Vec<String> {
+    let netns = namespace();
+    netns.run(|| {
+        let _ = tc("qdisc add dev va clsact");
+        let _ = tc("filter add dev va egress prio 7 protocol all u32 match u32 0 0");
+    });
+    let first = ["run", "-i", NEAR, "--interval", "100ms"];
+    let mut agent = run_agent(Some(&netns), &[&first, arguments].concat());
+    agent.wait_for_intervals(intervals);
+    let lines = [Stream::Out, Stream::Err].into_iter().flat_map(|stream| agent.lines(stream));
+    lines.filter(|line| line.contains("our program")).collect()
 }
 
 /// What `tc` says. To be called inside.

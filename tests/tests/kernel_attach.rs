@@ -20,11 +20,11 @@ use wherefore::{
 };
 use wherefore_common::Direction;
 use wherefore_tests::{
-    PATIENCE,
-    agent::Stream,
-    can_load,
-    pair::{FAR, HEADERS, NEAR, far, index, namespace, only, settings, socket, tc},
-    run_agent, wait_until,
+    PATIENCE, can_load,
+    pair::{
+        FAR, HEADERS, NEAR, far, index, namespace, only, said_of_a_filter_behind_ours, settings, socket, tc,
+    },
+    wait_until,
 };
 
 /// Packets and wire bytes to `port` in one direction.
@@ -245,19 +245,8 @@ fn who_stands_between_our_program_and_the_wire_is_named_once() {
     if !can_load() {
         return;
     }
-    let netns = namespace();
-    netns.run(|| {
-        let _ = tc("qdisc add dev va clsact");
-        let _ = tc("filter add dev va egress prio 7 protocol all u32 match u32 0 0");
-    });
-    let agent = run_agent(Some(&netns), &["run", "-i", NEAR, "--interval", "100ms"]);
-    let lines = |part: &str| -> Vec<String> {
-        let all = [Stream::Out, Stream::Err].into_iter().flat_map(|stream| agent.lines(stream));
-        all.filter(|line| line.contains(part)).collect()
-    };
     // The first interval tells it, later ones do not tell it again.
-    wait_until("ten intervals", PATIENCE, || lines("p/s").len() >= 10);
-    let warnings = lines("our program");
+    let warnings = said_of_a_filter_behind_ours(&[], 10);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("WARN va: \"u32\" runs behind our program at egress"), "{warnings:?}");
 }

@@ -26,10 +26,12 @@ use wherefore_tests::{
     agent::Stream,
     can_load, device,
     frame::{Link, TCP, UDP, V4, VLAN, udp},
-    pair::{FAR, HEADERS, NEAR, far, index, namespace, segment, settings, socket, tc},
+    pair::{
+        FAR, HEADERS, NEAR, far, index, namespace, said_of_a_filter_behind_ours, segment, settings, socket,
+        tc,
+    },
     require_root, run_agent,
     traffic::Udp,
-    wait_until,
 };
 
 /// Packets and wire bytes of flows, and filtered ones, by interface and direction.
@@ -368,18 +370,7 @@ fn the_place_of_the_expression_is_watched_over() {
     if !can_load() {
         return;
     }
-    let netns = namespace();
-    netns.run(|| {
-        let _ = tc("qdisc add dev va clsact");
-        let _ = tc("filter add dev va egress prio 7 protocol all u32 match u32 0 0");
-    });
-    let agent = run_agent(Some(&netns), &["run", "-i", NEAR, "--interval", "100ms", "-f", "udp"]);
-    let lines = |part: &str| -> Vec<String> {
-        let all = [Stream::Out, Stream::Err].into_iter().flat_map(|stream| agent.lines(stream));
-        all.filter(|line| line.contains(part)).collect()
-    };
-    wait_until("three intervals", PATIENCE, || lines("p/s").len() >= 3);
-    let warnings = lines("our program");
+    let warnings = said_of_a_filter_behind_ours(&["-f", "udp"], 3);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("\"u32\" runs behind our program at egress"), "{warnings:?}");
 }

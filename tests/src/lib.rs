@@ -9,8 +9,10 @@ pub mod capture;
 pub mod cli;
 pub mod device;
 pub mod expression;
+pub mod files;
 pub mod frame;
 pub mod http;
+pub mod incident;
 pub mod lan;
 pub mod mixture;
 pub mod netns;
@@ -20,11 +22,14 @@ mod random;
 pub mod ring;
 pub mod routed;
 pub mod scenario;
+pub mod sinks;
 pub mod stacked;
 pub mod tally;
 pub mod traffic;
 pub mod truth;
 pub mod volley;
+pub mod watch;
+pub mod webhook;
 pub mod wire;
 
 use std::{

@@ -1,9 +1,8 @@
-//! A small HTTP server on loopback that behaves as badly as servers do.
+//! A small HTTP server on loopback and the caller's runtime, which behaves as badly as servers do.
 
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use tokio::{
@@ -12,11 +11,13 @@ use tokio::{
     sync::Notify,
 };
 
+use crate::PATIENCE;
+
 /// A path such as Slack's: it is all it takes to write into somebody's channel.
 pub const SECRET: &str = "T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX";
 
 /// What the server does with one request.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Behaviour {
     /// Answers with these bytes.
     Answer(String),
@@ -27,12 +28,14 @@ pub enum Behaviour {
 }
 
 /// An answer with its length.
+#[must_use]
 pub fn answer(status: &str, headers: &str, body: &str) -> Behaviour {
     let length = body.len();
     Behaviour::Answer(format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}"))
 }
 
 /// What Slack says.
+#[must_use]
 pub fn ok() -> Behaviour {
     answer("200 OK", "content-type: text/html\r\n", "ok")
 }
@@ -40,12 +43,18 @@ pub fn ok() -> Behaviour {
 /// A request as it came, with the address it came from.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// Request line and headers.
     pub head: String,
+    /// Body.
     pub body: String,
+    /// Who sent it.
     pub peer: SocketAddr,
 }
 
+/// The server, until the runtime ends.
+#[derive(Debug)]
 pub struct Server {
+    /// Where it listens.
     pub address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     arrived: Arc<Notify>,
@@ -53,9 +62,12 @@ pub struct Server {
 
 impl Server {
     /// Behaves as `script` says, in order, the last for ever.
+    ///
+    /// # Panics
+    /// When it cannot listen.
     pub async fn start(script: Vec<Behaviour>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
         let received = Arc::new(Mutex::new(Vec::new()));
         let arrived = Arc::new(Notify::new());
         let (log, bell) = (Arc::clone(&received), Arc::clone(&arrived));
@@ -67,16 +79,22 @@ impl Server {
         Self { address, received, arrived }
     }
 
+    /// A webhook of it.
+    #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/services/{SECRET}", self.address)
     }
 
     /// All requests so far.
+    #[must_use]
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until there are `count` requests.
+    ///
+    /// # Panics
+    /// When they do not come.
     pub async fn requests(&self, count: usize) -> Vec<Received> {
         loop {
             let mut arrived = std::pin::pin!(self.arrived.notified());
@@ -85,7 +103,7 @@ impl Server {
             if received.len() >= count {
                 return received;
             }
-            tokio::time::timeout(Duration::from_secs(20), arrived).await.expect("a request should have come");
+            tokio::time::timeout(PATIENCE, arrived).await.expect("a request should have come");
         }
     }
 }

@@ -1,63 +1,15 @@
-//! `wherefore replay` through the binary, on made captures: who is told of what, when, and how it ends.
+//! `wherefore replay` through the binary, on made captures: who is told of what, and when.
 
-use std::{
-    collections::BTreeSet,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    process::{Command, Stdio},
-};
+use std::{collections::BTreeSet, process::Command};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use serde_json::Value;
 use wherefore_tests::{
     Agent, Answer, HttpServer, PATIENCE, Random,
     agent::{Stream, binary},
     capture::{Packet, pcap_of},
-    cli::{Folder, Said, command, finish, line, text},
+    cli::{Folder, command, finish, line, text},
+    incident::{alerts, burst, calm, incident, packets, replay},
 };
-
-const START: u64 = 1_700_000_000;
-const INTERVAL: u64 = 5;
-const FLOW: (u16, u16) = (1000, 53);
-
-/// `count` packets of 1000 bytes of IP, evenly over `seconds` from the start of an interval.
-fn packets(host: u8, interval: u64, count: u64, seconds: u64) -> impl Iterator<Item = Packet> {
-    (0..count).map(move |i| Packet {
-        time: (START + interval * INTERVAL) * 1_000_000 + i * seconds * 1_000_000 / count,
-        src: host,
-        dst: 9,
-        ports: FLOW,
-        ip_bytes: 1000,
-    })
-}
-
-/// Ten packets in each of these intervals.
-fn calm(intervals: std::ops::Range<u64>) -> Vec<Packet> {
-    intervals.flat_map(|interval| packets(1, interval, 10, 5)).collect()
-}
-
-/// A hundred times as many, in its first fifth.
-fn burst(interval: u64) -> Vec<Packet> {
-    packets(1, interval, 1000, 1).collect()
-}
-
-/// Ten calm intervals, then a burst that ends the capture in the middle of its interval.
-fn incident() -> Vec<Packet> {
-    [calm(0..10), burst(10)].concat()
-}
-
-fn replay(file: &str, flags: &str) -> Said {
-    line(&format!("replay {file} {flags}"))
-}
-
-/// The alerts of a replay that must end well.
-fn alerts(file: &str, flags: &str) -> Vec<Value> {
-    let said = replay(file, &format!("{flags} --format json"));
-    assert_eq!(said.code, 0, "{flags}: {said:?}");
-    said.out.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
-}
 
 #[test]
 fn one_burst_is_one_alert_and_calm_is_none() {
@@ -245,67 +197,6 @@ fn levels_units_and_filters() {
     assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
 }
 
-#[test]
-fn files_are_one_stream_in_time_order() {
-    let folder = Folder::new();
-    let whole = pcap_of(&incident());
-    let late = folder.file("2.pcap", &pcap_of(&burst(10)));
-    let early = folder.file("1.pcap", &pcap_of(&calm(0..10)));
-    let [alert] = &alerts(&format!("{late} {early}"), "")[..] else { panic!("one alert") };
-    assert_eq!(
-        (alert["bytes"].as_u64(), alert["history"].as_array().map(Vec::len)),
-        (Some(1_000_000), Some(11))
-    );
-    let said = finish(command(&["replay", "-", "--format", "jsonl", "--fail-on-alert"]), &whole);
-    assert_eq!((said.code, said.out.lines().count()), (10, 1), "{said:?}");
-}
-
-#[test]
-fn clocks_that_jump_or_run_backwards_end_quickly_and_lose_nothing() {
-    let folder = Folder::new();
-    let at = |seconds: u64| Packet { time: seconds * 1_000_000, src: 1, dst: 9, ports: FLOW, ip_bytes: 1000 };
-    let alternating: Vec<_> = (0..2000).map(|i| at(if i % 2 == 0 { 0 } else { u32::MAX.into() })).collect();
-    let mut backwards = incident();
-    backwards.reverse();
-    for (packets, totals) in
-        [(alternating, "2,000 packets, 2,028,000 bytes"), (backwards, "1,100 packets, 1,115,400 bytes")]
-    {
-        let file = folder.file("a.pcap", &pcap_of(&packets));
-        for flags in ["", "--interval 100ms"] {
-            let said = replay(&file, flags);
-            assert_eq!(said.code, 0, "{said:?}");
-            assert!(said.out.contains(totals), "{said:?}");
-            assert!(said.out.contains("out of time order"), "{said:?}");
-        }
-    }
-}
-
-#[test]
-fn a_fault_comes_after_what_was_before_it() {
-    let folder = Folder::new();
-    let mut capture = pcap_of(&incident());
-    let at = capture.len();
-    capture.extend([0xff; 16]);
-    let file = folder.file("a.pcap", &capture);
-    for flags in ["", "--fail-on-alert"] {
-        let said = replay(&file, &format!("{flags} --format json"));
-        assert_eq!((said.code, said.out.lines().count()), (1, 1), "{said:?}");
-        assert!(said.err.contains(&file) && said.err.contains(&format!("at byte {at}")), "{said:?}");
-        let said = replay(&file, flags);
-        assert_eq!(said.code, 1);
-        assert!(said.out.contains("192.0.2.1 sent 1 MB") && said.out.contains("; 1 alert"), "{said:?}");
-        assert!(said.err.contains(&format!("at byte {at}")), "{said:?}");
-    }
-    for (name, bytes) in [("empty", &b""[..]), ("text", b"no capture at all, but long enough")] {
-        let said = replay(&folder.file(name, bytes), "");
-        assert_eq!(said.code, 1, "{said:?}");
-        assert!(
-            said.err.contains("ERROR") && said.err.contains(name) && said.out.contains("0 packets"),
-            "{said:?}"
-        );
-    }
-}
-
 /// A webhook exported for the agent that watches must not get a capture's alerts.
 #[test]
 fn an_exported_webhook_is_not_told_of_a_capture() {
@@ -331,47 +222,6 @@ fn the_quietest_log_holds_alerts() {
     let log = text(&logs.join("wherefore.log"));
     assert_eq!(log.matches("192.0.2.1 sent 1 MB to 198.51.100.9").count(), 1, "{log}");
     assert!(!log.contains("INFO"), "{log}");
-}
-
-/// A pipe in which nothing comes: before the capture begins, and in the middle of it. What came is told.
-#[test]
-fn a_signal_ends_a_replay_whose_input_stalls() {
-    for (capture, alerts) in [(Vec::new(), 0), (pcap_of(&[incident(), calm(11..13)].concat()), 1)] {
-        let mut replay = command(&["replay", "-", "--format", "json"]);
-        replay.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = replay.spawn().expect("a child");
-        let mut pipe = child.stdin.take().expect("its standard input");
-        pipe.write_all(&capture).expect("room in the pipe");
-        // The first words come when signals are listened to, or the capture's beginning is there.
-        let mut seen = String::new();
-        if alerts > 0 {
-            let out = child.stdout.as_mut().expect("its output");
-            BufReader::new(out).read_line(&mut seen).expect("the alert");
-        } else {
-            let status = format!("/proc/{}/status", child.id());
-            wherefore_tests::wait_until("a handler for SIGINT", PATIENCE, || {
-                let status = std::fs::read_to_string(&status).unwrap_or_default();
-                let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
-                u64::from_str_radix(caught.trim(), 16).unwrap_or(0) & (1 << (libc::SIGINT - 1)) != 0
-            });
-        }
-        let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
-        kill(pid, Signal::SIGINT).expect("a running child");
-        let mut status = None;
-        let ended = (0..400).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            status = child.try_wait().expect("a child");
-            status.is_some()
-        });
-        if !ended {
-            child.kill().expect("a running child");
-        }
-        let mut err = String::new();
-        child.stderr.take().expect("its errors").read_to_string(&mut err).expect("text");
-        assert_eq!(status.and_then(|status| status.code()), Some(0), "{err}");
-        assert!(err.contains(&format!("{alerts} alert")), "{err}");
-        assert_eq!(seen.lines().count(), alerts, "{seen}");
-    }
 }
 
 /// A server that never answers gets its alert, while all others are judged and told.

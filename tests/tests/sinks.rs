@@ -1,44 +1,27 @@
-//! Sinks against a real HTTP or HTTPS server on loopback.
+//! Sinks against a real HTTP server on loopback.
 #![expect(clippy::unwrap_used, reason = "a test may fail by panic")]
 
 use std::{
     io::Write,
-    net::SocketAddr,
     sync::{Arc, Mutex, Once, PoisonError},
     time::Duration,
 };
 
 use wherefore::{
-    alert::Alert,
-    detect::{Evaluation, Part},
     enrich::own::OwnTraffic,
-    finding::{Finding, Usual},
-    series::{SeriesKey, Unit},
     sink::{
         Sink as _, Sinks,
         deliver::{Delivery, Pace, Post as _, Status},
-        files::BoundedFile,
         log::{self, TextLog},
-        slack::{self, Slack},
+        slack::Slack,
         transport::Transport,
     },
-    snapshot::{Flow, Snapshot},
-    time::Timestamp,
 };
-use wherefore_common::{Direction, FlowCounters, FlowKey};
-
-#[path = "support/http.rs"]
-mod http;
-#[path = "support/https.rs"]
-mod https;
-
-use http::{Behaviour, SECRET, Server, answer, ok};
-
-const NO_FILES: log::Settings = log::Settings { dir: None, max_bytes: 0 };
-
-fn settings(url: &str) -> slack::Settings {
-    slack::Settings { url: url.into(), channel: Some("#ops".into()), emoji: None, icon: None }
-}
+use wherefore_tests::{
+    PATIENCE,
+    sinks::{NO_FILES, alert, assert_no_secret, settings},
+    webhook::{Behaviour, SECRET, Server, answer, ok},
+};
 
 /// Comes again at once.
 fn quick() -> Pace {
@@ -69,34 +52,6 @@ fn deliver(server: &Server, pace: Pace) -> Delivery {
     Delivery::start(Arc::new(Slack::new(settings(&server.url()))), transport, pace)
 }
 
-fn alert(host: &str) -> Alert {
-    Alert {
-        host: host.into(),
-        finding: Finding {
-            time: Timestamp(1_700_000_005_000_000_000),
-            interval: Duration::from_secs(5),
-            series: SeriesKey {
-                src: "192.0.2.7".parse().unwrap(),
-                dst: "198.51.100.9".parse().unwrap(),
-                transport: None,
-            },
-            interface: "eth0".into(),
-            direction: Direction::Egress,
-            locality: wherefore::locality::Locality::Outgoing,
-            bytes: 4_100_000_000.0,
-            unit: Unit::Ip,
-            estimated: 0,
-            usual: Usual { low: 12e6, median: 20e6, high: 40e6 },
-            evaluation: Evaluation {
-                probability: 0.93,
-                parts: vec![Part { method: "magnitude", value: 1.0, weight: 0.5 }],
-            },
-            history: vec![12e6, 20e6, 40e6, 4_100_000_000.0],
-        },
-        suppressed: 0,
-    }
-}
-
 /// Waits for a condition of the delivery's counters.
 async fn until(delivery: &Delivery, done: impl Fn(Status) -> bool) -> Status {
     let waiting = async {
@@ -105,7 +60,7 @@ async fn until(delivery: &Delivery, done: impl Fn(Status) -> bool) -> Status {
         }
         delivery.status()
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it should have come to an end")
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it should have come to an end")
 }
 
 /// Everything said through `tracing` while it lives, on this thread (the tests' runtimes have one only).
@@ -141,10 +96,6 @@ impl Write for Said {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-fn assert_no_secret(text: &str) {
-    assert!(!SECRET.split('/').any(|part| text.contains(part)), "{text}");
 }
 
 #[tokio::test]
@@ -288,168 +239,11 @@ async fn an_unreachable_server_is_an_error_without_its_url() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the first try should have failed");
+    tokio::time::timeout(PATIENCE, waiting).await.expect("the first try should have failed");
     let outcome = sinks.shutdown(Duration::from_millis(50)).await;
     assert_eq!(outcome.left(), 1);
     for text in [reason, debug, format!("{outcome:?} {outcome}"), said.ours().concat()] {
         assert_no_secret(&text);
     }
     assert!(said.ours().iter().any(|line| line.contains("WARN") && line.contains("trying again")));
-}
-
-/// Whether each direction of a TCP connection is marked.
-fn marked(own: &OwnTraffic, local: SocketAddr, remote: SocketAddr) -> [bool; 2] {
-    let bytes = |address: SocketAddr| match address.ip() {
-        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        std::net::IpAddr::V6(v6) => v6.octets(),
-    };
-    let flow = |src: SocketAddr, dst: SocketAddr| Flow {
-        key: FlowKey {
-            src: bytes(src),
-            dst: bytes(dst),
-            sport: src.port(),
-            dport: dst.port(),
-            proto: 6,
-            family: 4,
-            ..FlowKey::default()
-        },
-        counters: FlowCounters::default(),
-        own: false,
-        locality: Default::default(),
-    };
-    let flows = vec![flow(local, remote), flow(remote, local)];
-    let mut snapshot = Snapshot { flows, ..Snapshot::default() };
-    own.mark(&mut snapshot);
-    [snapshot.flows[0].own, snapshot.flows[1].own]
-}
-
-#[tokio::test]
-async fn connections_are_known_as_our_own_after_they_are_gone() {
-    let server = Server::start(vec![answer("200 OK", "connection: close\r\n", "ok")]).await;
-    let sinks = Sinks::start(&NO_FILES, Some(&settings(&server.url()))).unwrap();
-    let own = sinks.own_traffic();
-    sinks.tell(&alert("web1"));
-    let peer = server.requests(1).await[0].peer;
-    assert_eq!(sinks.shutdown(Duration::from_secs(10)).await.left(), 0);
-    assert_eq!(marked(&own, peer, server.address), [true, true]);
-    own.refresh().unwrap();
-    assert_eq!(marked(&own, peer, server.address), [true, true]);
-}
-
-#[tokio::test]
-async fn connections_without_an_answer_are_known_as_our_own() {
-    let server = Server::start(vec![Behaviour::Hang]).await;
-    let sinks = Sinks::start(&NO_FILES, Some(&settings(&server.url()))).unwrap();
-    let own = sinks.own_traffic();
-    sinks.tell(&alert("web1"));
-    let peer = server.requests(1).await[0].peer;
-    let waiting = async {
-        while marked(&own, peer, server.address) != [true, true] {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("the open connection should be known");
-    assert_eq!(sinks.shutdown(Duration::ZERO).await.left(), 1);
-}
-
-/// Set for the process that speaks HTTPS: the URL to post to.
-const CHILD: &str = "WHEREFORE_TEST_HTTPS_URL";
-
-/// Run by [`https_trusts_the_systems_certificates_only`] in a process of its own, as the trusted
-/// certificates come from the environment.
-#[tokio::test]
-async fn https_child() {
-    let Ok(url) = std::env::var(CHILD) else { return };
-    let transport = Transport::new("Slack", &url, OwnTraffic::new()).unwrap();
-    let request = Slack::new(settings(&url)).encode(&alert("web1"));
-    println!("result: {:?}", transport.post(&request).await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn https_trusts_the_systems_certificates_only() {
-    let dir = tempfile::tempdir().unwrap();
-    if !https::certificates(dir.path()) {
-        eprintln!("skipped: openssl is not installed, which makes the certificates of this test");
-        return;
-    }
-    let (server, acceptor) = (Server::start(vec![ok()]).await, https::acceptor(dir.path()));
-    let address = https::forward(acceptor, server.address).await;
-    let post = async |host: &str, trusted: &str| {
-        let output = tokio::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "https_child", "--nocapture"])
-            .env(CHILD, format!("https://{host}:{}/services/{SECRET}", address.port()))
-            .env("SSL_CERT_FILE", dir.path().join(trusted))
-            .env_remove("SSL_CERT_DIR")
-            .output()
-            .await
-            .unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    let trusted = post("localhost", "ca.pem").await;
-    assert!(trusted.contains("result: Ok(Answer { status: 200"), "{trusted}");
-    // The certificate names localhost alone.
-    let other_name = post("127.0.0.1", "ca.pem").await;
-    assert!(other_name.contains("result: Err("), "{other_name}");
-    let other_authority = post("localhost", "other-ca.pem").await;
-    assert!(other_authority.contains("result: Err("), "{other_authority}");
-    for text in [other_name, other_authority] {
-        assert!(text.contains("certificate"), "{text}");
-        assert_no_secret(&text);
-    }
-    assert_eq!(server.received().len(), 1);
-}
-
-/// A file system of some pages, in a mount namespace of this thread alone.
-#[test]
-fn a_disk_that_fills_up_cuts_no_line_and_is_reported_twice() {
-    use nix::{
-        mount::{MsFlags, mount},
-        sched::{CloneFlags, unshare},
-    };
-
-    let required = std::env::var_os("WHEREFORE_REQUIRE_BPF").is_some_and(|value| value == "1");
-    let dir = tempfile::tempdir().unwrap();
-    let body = std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                let none = None::<&str>;
-                if let Err(error) = unshare(CloneFlags::CLONE_NEWNS)
-                    .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
-                    .and_then(|()| mount(none, dir.path(), Some("tmpfs"), MsFlags::empty(), Some("size=32k")))
-                {
-                    assert!(!required, "a mount namespace is needed: {error}");
-                    eprintln!("skipped: a mount namespace needs root: {error}");
-                    return None;
-                }
-                let filler = dir.path().join("filler");
-                std::fs::write(&filler, [0; 16384]).unwrap();
-                let path = dir.path().join("x.log");
-                let mut file = BoundedFile::open(path.clone(), 1 << 20).unwrap();
-                let mut kept = String::new();
-                let mut reports = Vec::new();
-                for i in 0..40 {
-                    if i == 30 {
-                        std::fs::remove_file(&filler).unwrap();
-                    }
-                    // Not a divisor of a page, so that the last one fits in part.
-                    let line = format!("{i:0>998}\n");
-                    reports.extend(file.write_line(line.as_bytes()).map(|report| (i, report.to_string())));
-                    if file.lost() == 0 {
-                        kept.push_str(&line);
-                    }
-                }
-                assert!(
-                    std::fs::read_to_string(&path).unwrap() == kept,
-                    "other lines than those said to be written"
-                );
-                Some(reports)
-            })
-            .join()
-            .unwrap()
-    });
-    let Some(reports) = body else { return };
-    assert_eq!(reports.len(), 2, "{reports:?}");
-    assert!(reports[0].1.contains("No space left"), "{reports:?}");
-    assert_eq!(reports[1].0, 30);
-    assert!(reports[1].1.contains("written again"), "{reports:?}");
 }

@@ -26,7 +26,7 @@ use wherefore_tests::{
     pair::{FAR, NEAR, index, namespace, settings},
     program::{Act, Lengthy, Other, Stage},
     tally::Count,
-    volley::{Sent, volley},
+    volley::{Sent, processors, volley},
     wait_until,
 };
 
@@ -202,18 +202,20 @@ fn swaps_lose_and_double_nothing(hook: Hook, flows: u16, swaps: Swaps) {
         assert!(found.is_empty(), "{hook:?}: {found:#?}");
         let left: u64 = from_near.iter().map(|sent| sent.left).sum();
         assert_eq!(witness.seen(), left, "packets that the sockets sent");
+        // Or nothing was tested: whoever reads, and clears what was read, misses packets in between.
+        assert!(naive < left, "not one of {left} packets came between reading and clearing a counter");
         let all: u64 = wanted.iter().flatten().map(|count| count.packets).sum();
         let (longest, whole) = (lengths.iter().max().unwrap(), lengths.iter().sum::<Duration>());
         println!(
-            "{hook:?}, {flows} flows from each end: {all} packets counted in {whole:.1?}, {:.0} a second; {} \
-             intervals of {:.0?}, the longest {longest:.0?}; {} packets lost by a careless counter",
+            "{hook:?}, {flows} flows from each end, {} processors: {all} packets counted, each at both ends, in \
+             {whole:.1?}, {:.0} a second; {} intervals of {:.0?}, the longest {longest:.0?}; {} packets lost by a \
+             careless counter",
+            processors().len(),
             all as f64 / whole.as_secs_f64(),
             lengths.len(),
             whole / lengths.len() as u32,
             left - naive
         );
-        // Or nothing was tested: whoever reads, and clears what was read, misses packets in between.
-        assert!(naive < left, "not one of {left} packets came between reading and clearing a counter");
         // And one interval too many would have been seen.
         sides.add(&last.unwrap());
         assert!(!differences(&sides).is_empty(), "an interval counted twice is not seen");

@@ -181,7 +181,6 @@ fn a_talker_that_gave_way_before_the_table_was_full_stays_a_flow() {
 
 /// It has to give way when there is no room in the table any more.
 #[test]
-#[ignore = "what gives way in the cache finds no room in a full table, and is counted there under table_full"]
 fn a_talker_that_is_struck_out_when_the_table_is_full_stays_a_flow() {
     if !can_load() {
         return;
@@ -201,7 +200,6 @@ fn a_talker_that_is_struck_out_when_the_table_is_full_stays_a_flow() {
 
 /// The cache of one processor holds it; on another it finds no place, and no room in the table.
 #[test]
-#[ignore = "no processor knows what another's cache holds, and a full table takes it no more"]
 fn a_talker_that_comes_to_another_processor_when_the_table_is_full_stays_a_flow() {
     if !can_load() {
         return;

@@ -5,6 +5,10 @@
 //! who is struck [`STRIKES`] times without a packet of its own in between, is written to the table and gives way.
 //! So the flows that send the most keep their slots, and a thousand that send little do not push each other out.
 //!
+//! The packet with which a flow takes a slot goes to the table, and without room there the flow gets no slot. So every
+//! flow of a slot is in the table: what the slot counts finds room there later, and the flow's packets on other CPUs
+//! find the flow.
+//!
 //! Where hardly a packet finds its flow in the cache (a scan, a flood), looking there first only costs: then most packets
 //! ask the table first, and one in [`PROBE`] the cache.
 //!
@@ -55,15 +59,12 @@ pub struct Aside {
     pub extra: Extra,
     /// The low half of the number of ticks when the flow took the slot.
     pub first_tick: u32,
-    /// [`REJECTED`] and [`FIRST_HAND`].
+    /// [`REJECTED`], or 0.
     pub flags: u32,
 }
 
 /// A CIDR filter rejects the flow: the counts belong to no flow.
 pub const REJECTED: u32 = 1;
-/// The flow took a slot that nobody had in this interval. It would have done so with an earlier packet, unless it was in
-/// the table already, so on this CPU the slot and the table hold all of it.
-pub const FIRST_HAND: u32 = 2;
 
 /// Where the strikes begin in [`Slot::packets_strikes`].
 pub const STRIKE_SHIFT: u32 = 24;
@@ -81,16 +82,11 @@ pub const fn head(key: &[u64; 6], generation: u32) -> [u64; 6] {
 }
 
 impl Slot {
-    /// A flow's slot with its first packets.
+    /// The slot of a flow that took it in tick `first`, with a packet that is counted elsewhere.
     #[inline(always)]
     #[must_use]
-    pub const fn new(head: [u64; 6], first: &Stored) -> Self {
-        Self {
-            head,
-            packets_strikes: first.packets as u32,
-            last_tick: first.last_tick,
-            wire_bytes: first.wire_bytes,
-        }
+    pub const fn new(head: [u64; 6], first: u32) -> Self {
+        Self { head, packets_strikes: 0, last_tick: first, wire_bytes: 0 }
     }
 
     /// The interval that the counts belong to.

@@ -6,7 +6,7 @@
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use wherefore_common::{
     Extra, FlowKey, Stored, Totals,
-    cache::{Aside, FIRST_HAND, FULL, PRESSURE, PRESSURE_MOST, PROBE, REJECTED, RELIEF, Slot, hash, head},
+    cache::{Aside, FULL, PRESSURE, PRESSURE_MOST, PROBE, REJECTED, RELIEF, Slot, hash, head},
     counters::LINK,
     tables::part,
 };
@@ -89,25 +89,27 @@ pub fn count(
     let estimated = if volume.estimated { u64::from(volume.packets) } else { 0 };
     let extra = Extra { estimated, cookie: cookie() };
     let rejected = cidr::rejects(generation, key);
-    // SAFETY: as above.
-    let (Some(slot), Some(aside)) = (unsafe { mine.as_mut() }, aside(place)) else {
-        if rejected && reject(&mut totals, volume) {
-            return Outcome::Known;
-        }
-        return tables::put(generation, &FlowKey::from_words(*key), &stored(volume), &extra, rejected);
+    let first = stored(volume);
+    // To the table even if it gets a slot, so that the slot's counts find room there later.
+    let outcome = if rejected && reject(&mut totals, volume) {
+        Outcome::Known
+    } else {
+        tables::put(generation, &FlowKey::from_words(*key), &first, &extra, rejected)
     };
-    let mut flags = if rejected { REJECTED } else { 0 };
-    if slot.generation() == generation {
+    // SAFETY: as above.
+    let (Some(slot), Some(aside)) = (unsafe { mine.as_mut() }, aside(place)) else { return outcome };
+    if outcome == Outcome::Refused {
+        return outcome;
+    }
+    if slot.generation() == generation && slot.packets() != 0 {
         let rejected = aside.flags & REJECTED != 0;
         let stored = slot.stored(aside);
         tables::put(generation, &FlowKey::from_words(slot.key()), &stored, &aside.extra, rejected);
-    } else {
-        flags |= FIRST_HAND;
     }
-    let first = stored(volume);
-    *slot = Slot::new(head, &first);
-    *aside = Aside { beyond_link: first.beyond_link, extra, first_tick: first.first_tick, flags };
-    Outcome::New
+    *slot = Slot::new(head, first.first_tick);
+    let flags = if rejected { REJECTED } else { 0 };
+    *aside = Aside { first_tick: first.first_tick, flags, ..Aside::default() };
+    outcome
 }
 
 /// The rest of a slot.

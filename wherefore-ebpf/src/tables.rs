@@ -163,7 +163,7 @@ pub fn count_flow(generation: u32, key: &FlowKey, more: &Stored) -> Result<bool,
 pub enum Outcome {
     /// The flow was known, or it is filtered.
     Known,
-    /// The flow is new in this CPU's cache, or in the table.
+    /// The flow is new in the table.
     New,
     /// There was no room for it.
     Refused,

@@ -2,14 +2,13 @@
 //! cache, put together.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     mem::{self, offset_of},
 };
 
 use wherefore_common::{
     Amount, Extra, FlowCounters, FlowKey, Reason, Stored, Totals, UnaccountedKey,
-    cache::{FIRST_HAND, REJECTED, Slot},
+    cache::{REJECTED, Slot},
     sketch,
     tables::{OtherKind, TOTALS_SLOTS, part},
 };
@@ -17,16 +16,8 @@ use wherefore_common::{
 use super::{clock::Reading, load::Tables, mapped::Mapped};
 use crate::{lost::Lost, snapshot::Passed};
 
-/// What the caches hold of a flow.
-#[derive(Clone, Copy, Default)]
-pub struct Cached {
-    counters: FlowCounters,
-    /// All of the flow that these CPUs counted.
-    whole: bool,
-}
-
-/// Few flows by key.
-type Flows = HashMap<FlowKey, Cached, foldhash::fast::RandomState>;
+/// Something of few flows, by key.
+type Few<T> = HashMap<FlowKey, T, foldhash::fast::RandomState>;
 
 /// The high half of the last word of [`Slot::head`], on a little-endian machine.
 const GENERATION_IN_SLOT: usize = offset_of!(Slot, head) + 5 * size_of::<u64>() + size_of::<u32>();
@@ -36,8 +27,8 @@ const GENERATION_IN_SLOT: usize = offset_of!(Slot, head) + 5 * size_of::<u64>() 
 pub struct Taken {
     /// Flows of the table, each key once.
     pub flows: Vec<(FlowKey, FlowCounters)>,
-    /// Flows of the caches that were not met in the table yet.
-    pub cached: Flows,
+    /// What the caches hold of flows that were not met in the table yet.
+    cached: Few<FlowCounters>,
     /// Packets without a flow.
     pub unaccounted: BTreeMap<UnaccountedKey, Amount>,
     /// All that passed.
@@ -45,7 +36,7 @@ pub struct Taken {
     /// The flows that found no room.
     pub lost: Lost,
     /// What few flows have besides.
-    pub extras: HashMap<FlowKey, Extra, foldhash::fast::RandomState>,
+    pub extras: Few<Extra>,
     /// Of the times in the tables.
     clock: Reading,
 }
@@ -76,15 +67,17 @@ impl Taken {
                 continue;
             }
             let (slot, aside) = (cache.get(index), tables.aside.get(index));
+            if slot.packets() == 0 {
+                continue;
+            }
             let key = FlowKey::from_words(slot.key());
             let counters = self.counters(&slot.stored(&aside), aside.extra);
             if aside.flags & REJECTED != 0 {
-                self.turn_away(&key, &counters, Reason::Filtered, 0);
+                let key = key.unaccounted(Reason::Filtered, 0);
+                self.unaccounted.entry(key).or_default().add(&counters.amount());
                 continue;
             }
-            let cached = self.cached.entry(key).or_insert(Cached { whole: true, ..Cached::default() });
-            cached.counters.add(&counters);
-            cached.whole &= aside.flags & FIRST_HAND != 0;
+            self.cached.entry(key).or_default().add(&counters);
         }
     }
 
@@ -130,7 +123,7 @@ impl Taken {
         let extra = if self.extras.is_empty() { None } else { self.extras.remove(&key) };
         let mut counters = self.counters(stored, extra.unwrap_or_default());
         if let Some(more) = self.cached.remove(&key) {
-            counters.add(&more.counters);
+            counters.add(&more);
         }
         self.flows.push((key, counters));
     }
@@ -147,30 +140,9 @@ impl Taken {
         }
     }
 
-    /// When everything is taken: adds the flows that only the caches had, and keeps the `limit` heaviest of all.
-    ///
-    /// Where the table was full, some packets of a flow that is not in it may have been turned away; what a cache
-    /// has of it is then no flow, unless it is certainly all.
-    pub fn finish(&mut self, limit: usize) {
-        let full = self.unaccounted.keys().any(|key| key.reason == Reason::TableFull as u8);
-        for (key, Cached { counters, whole }) in mem::take(&mut self.cached) {
-            if whole || !full {
-                self.flows.push((key, counters));
-            } else {
-                self.lost.add(&key);
-                self.turn_away(&key, &counters, Reason::TableFull, key.proto);
-            }
-        }
-        if self.flows.len() > limit {
-            self.flows.select_nth_unstable_by_key(limit, |(_, counters)| Reverse(counters.wire_bytes));
-            for (key, counters) in self.flows.split_off(limit) {
-                self.lost.add(&key);
-                self.turn_away(&key, &counters, Reason::TableFull, key.proto);
-            }
-        }
-    }
-
-    fn turn_away(&mut self, key: &FlowKey, counters: &FlowCounters, reason: Reason, proto: u8) {
-        self.unaccounted.entry(key.unaccounted(reason, proto)).or_default().add(&counters.amount());
+    /// When everything is taken: adds what the caches hold of flows that are not in the table. There are none, but what
+    /// was counted must not be lost.
+    pub fn finish(&mut self) {
+        self.flows.extend(mem::take(&mut self.cached));
     }
 }

@@ -179,7 +179,7 @@ impl Counting {
             .map_err(|error| explain("read the kernel's fallback counters", &error))?;
         clear_lost(&mut self.tables.lost, set);
         self.tables.cidr.bring(set)?;
-        taken.finish(self.tables.table_size as usize);
+        taken.finish();
         Ok(())
     }
 }

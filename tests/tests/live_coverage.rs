@@ -10,9 +10,10 @@ use std::{
 };
 
 use aya::programs::TcAttachType;
+use nix::sys::signal::Signal;
 use wherefore::{
     backend::{Backend, Choice, Hook, LiveSettings, interfaces::Request, live},
-    coverage::{Compared, Unit, Verdict},
+    coverage::{Compared, Ledger, Unit, Verdict},
     snapshot::{Passed, Snapshot},
 };
 use wherefore_common::Direction;
@@ -23,7 +24,7 @@ use wherefore_tests::{
     frame::{Link, UDP, V4, udp},
     pair::{self, FAR, NEAR, far},
     program::{Act, Other, TC_ACT_OK, XDP_DROP},
-    require_bpf, run_agent, scenario,
+    require_bpf, require_root, run_agent, scenario,
     traffic::tcp,
     wait_until,
 };
@@ -31,14 +32,18 @@ use wherefore_tests::{
 const WAYS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
 fn start(settings: &LiveSettings) -> Box<dyn Backend> {
-    live::start(Choice::Ebpf, "asked for", settings).unwrap()
+    start_with(Choice::Ebpf, settings)
+}
+
+fn start_with(choice: Choice, settings: &LiveSettings) -> Box<dyn Backend> {
+    live::start(choice, "asked for", settings).unwrap()
 }
 
 /// What the intervals of a device add up to, one way.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     passed: Passed,
-    compared: Compared,
+    ledger: Ledger,
     unit: Option<Unit>,
 }
 
@@ -51,7 +56,7 @@ fn whole(backend: &mut dyn Backend, enough: u64) -> [Sum; 2] {
         for (sum, way) in sums.iter_mut().zip(WAYS) {
             for ((_, direction), coverage) in &last.coverage {
                 if *direction == way as u8 {
-                    sum.compared.add(&coverage.interval);
+                    sum.ledger.add(&coverage.interval, last.length);
                     sum.unit = Some(coverage.unit);
                     assert_eq!(coverage.verdict, Verdict::Fine, "{last:?}");
                 }
@@ -61,7 +66,7 @@ fn whole(backend: &mut dyn Backend, enough: u64) -> [Sum; 2] {
                 sum.passed.add(passed);
             }
         }
-        sums.iter().all(|sum| sum.passed.all.packets >= enough && sum.compared.share() == Some(1.0))
+        sums.iter().all(|sum| sum.passed.all.packets >= enough && sum.ledger.ratio() == Some(1.0))
     });
     sums
 }
@@ -120,7 +125,7 @@ fn a_device_without_link_header_is_covered_exactly() {
         assert_eq!(tun.read(&mut [0; 2000]).unwrap(), 128);
     }
     let [ingress, egress] = whole(&mut *backend, 300);
-    assert_eq!((ingress.compared.device, egress.compared.device), (300, 300));
+    assert_eq!((ingress.ledger.device(), egress.ledger.device()), (300, 300));
 }
 
 /// What a queueing discipline drops was counted on its way there and never sent.
@@ -169,6 +174,74 @@ fn packet_socket(bypass: bool) -> io::Result<OwnedFd> {
         )
     };
     if set < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+}
+
+/// libpcap sees what passes between the queueing discipline and the device, so nothing is taken off for that.
+#[test]
+fn what_libpcap_counts_is_held_against_the_device_too() {
+    if !require_root() {
+        return;
+    }
+    let pcap = |settings: &LiveSettings| start_with(Choice::Pcap, settings);
+    let lan = Lan::new();
+    let mut backend = scenario::start_on(&lan, &pcap, &scenario::settings());
+    let server = SocketAddr::new(Lan::WORLD_V4, 443);
+    let _ = tcp(&lan.host, &lan.world, server, 2_000_000, 2_000_000);
+    for (sum, way) in whole(&mut *backend, 50).into_iter().zip(WAYS) {
+        assert_eq!(sum.unit, Some(Unit::HandedOver), "{way:?}: {sum:?}");
+    }
+    drop(backend);
+
+    let netns = pair::namespace();
+    netns.run(|| pair::tc("qdisc add dev va root tbf rate 8kbit burst 1600 limit 3000"));
+    let settings = LiveSettings { interfaces: Request::named([NEAR]), ..scenario::settings() };
+    let mut backend = netns.run(|| pcap(&settings));
+    let socket = netns.run(pair::socket).unwrap();
+    for _ in 0..1000 {
+        socket.send_to(&[0; 1000], far(3000)).unwrap();
+    }
+    let place = (device::index(&netns, NEAR), Direction::Egress as u8);
+    let mut ledger = Ledger::default();
+    wait_until("what was sent", PATIENCE, || {
+        let snapshot = backend.poll().unwrap().unwrap();
+        ledger.add(&snapshot.coverage[&place].interval, snapshot.length);
+        ledger.counted() >= 2 && ledger.ratio() == Some(1.0)
+    });
+
+    // On the loopback device it sees each packet once, though the device sends and receives it.
+    let loopback = LiveSettings { interfaces: Request::named(["lo"]), ..scenario::settings() };
+    let mut backend = netns.run(|| pcap(&loopback));
+    let coverage = backend.poll().unwrap().unwrap().coverage;
+    assert_eq!(coverage.into_keys().collect::<Vec<_>>(), [(1, Direction::Ingress as u8)]);
+}
+
+/// Super-frames of which libpcap does not know the frames that the device counts.
+#[test]
+fn what_offload_merged_before_libpcap_is_not_missing() {
+    if !require_root() {
+        return;
+    }
+    let lan = Lan::new();
+    for (netns, name) in [lan.host(), lan.world()] {
+        device::segmentation_off(netns, name);
+        device::receive_offload_on(netns, name);
+    }
+    let pcap = |settings: &LiveSettings| start_with(Choice::Pcap, settings);
+    let mut backend = scenario::start_on(&lan, &pcap, &scenario::settings());
+    let server = SocketAddr::new(Lan::WORLD_V4, 443);
+    let place = (device::index(&lan.host, Lan::HOST_DEVICE), Direction::Ingress as u8);
+    let (mut ledger, mut last) = (Ledger::default(), None);
+    wait_until("intervals with merged packets", PATIENCE, || {
+        let _ = tcp(&lan.host, &lan.world, server, 1_000, 5_000_000);
+        let snapshot = backend.poll().unwrap().unwrap();
+        let coverage = snapshot.coverage[&place];
+        ledger.add(&coverage.interval, snapshot.length);
+        last = Some(coverage);
+        snapshot.estimated().contains_key(&place) && coverage.span.as_secs() > 5
+    });
+    let coverage = last.unwrap();
+    assert_eq!((coverage.unit, coverage.verdict), (Unit::Bytes, Verdict::Fine), "{coverage:?}");
+    assert!(coverage.window.share() > Some(0.99), "{coverage:?}");
 }
 
 /// Sends frames from `NEAR` that nobody takes.
@@ -254,6 +327,31 @@ fn a_level_that_is_asked_for_holds() {
     assert!(told.contains("counted is only 7"), "{told}");
     quiet.wait_for_intervals(quiet.intervals() + 2);
     assert_eq!(words(&quiet), [""; 0]);
+}
+
+/// More comes than libpcap's ring holds, while the agent gets no processor.
+#[test]
+fn what_libpcap_loses_is_missed_and_said() {
+    if !require_root() {
+        return;
+    }
+    let frames = Frames::new();
+    let mut agent = frames.agent(FAR, &["--backend", "pcap"]);
+    let mut told = None;
+    wait_until("a word of coverage", PATIENCE, || {
+        agent.signal(Signal::SIGSTOP);
+        // 40,000 of 142 bytes each; 8 MiB hold fewer.
+        frames.send(40_000, 0);
+        agent.signal(Signal::SIGCONT);
+        agent.wait_for_intervals(agent.intervals() + 2);
+        told = words(&agent).pop();
+        told.is_some()
+    });
+    let told = told.unwrap();
+    assert!(told.contains("WARN vb: counted is only ") && told.contains("at ingress"), "{told}");
+    assert!(told.contains(": libpcap lost ") && told.contains("--backend ebpf"), "{told}");
+    let low = |line: &String| line.contains(" · coverage ") && !line.contains(" · coverage 100%");
+    assert!(agent.lines(Stream::Out).iter().any(low), "{:?}", agent.lines(Stream::Out));
 }
 
 #[test]

@@ -9,9 +9,17 @@
 //! include those the host dropped later, and packets are sent once the device has them, so those that a queueing
 //! discipline or the driver dropped are counted here and not there.
 
+mod counters;
+mod ledger;
+
 use std::{collections::VecDeque, time::Duration};
 
 use wherefore_common::{Amount, Direction};
+
+pub use self::{
+    counters::{Counters, Queue},
+    ledger::{Compared, Ledger},
+};
 
 /// Counts are compared over this time: long enough that what waits in queues between the two counts is small
 /// beside it, short enough that a warning is of now.
@@ -19,14 +27,16 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 /// Some drivers take their counters from the device once a second (bnxt), some every other (e1000e), and packets
 /// may wait in a queue on their way out. What a device counts within this time after ours is no sign of blindness.
 pub const LAG: Duration = Duration::from_secs(2);
-/// Shorter intervals are put together, so that a window has some sixty steps whatever the pace.
-const STEP: Duration = Duration::from_secs(1);
+/// Shorter intervals are put together, so that what is told late is told in the next step.
+const STEP: Duration = LAG;
 /// Of long intervals this many make a window: what is told late is in one of them.
 const LEAST_STEPS: usize = 3;
 /// Fewer missing packets than this in a window are never told of.
 pub const FEW: u64 = 100;
 /// Packets of which not one was counted make a device busy and us blind.
 pub const BUSY: u64 = 1000;
+/// The headers of merged segments are up to this part of their bytes: 54 of 590 at the smallest usual segment (536).
+const HEADERS: u64 = 10;
 /// A unit fits whose counts differ by no more than this (logarithm of their ratio).
 const FITS: f64 = 0.02;
 
@@ -38,11 +48,15 @@ pub enum Unit {
     /// Frames on the wire.
     OnWire,
     /// Bytes, where it counts some super-frames once and some as their frames, so that no count of packets can
-    /// agree: a device that segments TCP and leaves UDP to the stack, or a veth that joins frames.
+    /// agree: a device that segments TCP and leaves UDP to the stack, or a veth that joins frames; and where we
+    /// cannot count the frames of a super-frame.
     Bytes,
 }
 
 impl Unit {
+    /// Every one, in the order of its number.
+    const ALL: [Self; 3] = [Self::HandedOver, Self::OnWire, Self::Bytes];
+
     /// `handed_over`, `on_wire`, `bytes`. Stable.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -76,29 +90,6 @@ pub enum Verdict {
     Blind,
 }
 
-/// Our count beside the device's, in one [`Unit`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Compared {
-    /// Counted here, less what the host dropped between us and the device.
-    pub counted: u64,
-    /// Counted by the device, less what the host dropped between the device and us.
-    pub device: u64,
-}
-
-impl Compared {
-    /// The part that is counted here; above 1 where the device counts less. `None` where it counts nothing.
-    #[must_use]
-    pub fn share(&self) -> Option<f64> {
-        (self.device > 0).then(|| self.counted as f64 / self.device as f64)
-    }
-
-    /// Adds what another interval has.
-    pub const fn add(&mut self, other: &Self) {
-        self.counted += other.counted;
-        self.device += other.device;
-    }
-}
-
 /// The coverage of an interface in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coverage {
@@ -108,53 +99,11 @@ pub struct Coverage {
     pub interval: Compared,
     /// Of the newest intervals that together last [`WINDOW`] and [`LAG`], or of the newest three; as far as there are
     /// so many.
-    pub window: Compared,
+    pub window: Ledger,
     /// How long these last.
     pub span: Duration,
     /// What it comes to.
     pub verdict: Verdict,
-}
-
-/// A device's counters in one direction, at one time. They grow, but for a reset or another device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Packets and bytes, in the device's own unit.
-    pub passed: Amount,
-    /// Packets the device or the stack dropped.
-    pub dropped: u64,
-    /// At egress: what its queueing discipline dropped; `None` where there is none.
-    pub queue: Option<Queue>,
-}
-
-/// A queueing discipline's count of dropped packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queue {
-    /// Its handle: another one is another discipline, which counts from 0.
-    pub handle: u32,
-    /// Packets dropped, in 32 bits that wrap.
-    pub dropped: u32,
-}
-
-impl Counters {
-    /// What was added since `earlier`: packets and bytes, and dropped packets. `None` where a count went back, so
-    /// that nothing can be said.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Option<(Amount, u64)> {
-        let passed = Amount {
-            packets: self.passed.packets.checked_sub(earlier.passed.packets)?,
-            wire_bytes: self.passed.wire_bytes.checked_sub(earlier.passed.wire_bytes)?,
-        };
-        let queued = match (self.queue, earlier.queue) {
-            (Some(now), Some(before)) if now.handle == before.handle => {
-                // Less than half of the range ahead: it grew, and may have wrapped. Else it began anew.
-                let grown = now.dropped.wrapping_sub(before.dropped);
-                if grown <= u32::MAX / 2 { grown } else { now.dropped }
-            }
-            (Some(now), _) => now.dropped,
-            (None, _) => 0,
-        };
-        Some((passed, self.dropped.checked_sub(earlier.dropped)? + u64::from(queued)))
-    }
 }
 
 /// Counts of one interval, or of several.
@@ -166,6 +115,8 @@ pub struct Counts {
     pub seen: Amount,
     /// Counted here, as on the wire.
     pub all: Amount,
+    /// Packets of these that were merged by offload and counted as one each, without the headers of the others.
+    pub estimated: u64,
     /// Counted by the device.
     pub device: Amount,
     /// Packets that the host dropped: at egress behind our count, at ingress before or behind it.
@@ -177,33 +128,25 @@ impl Counts {
         self.length += other.length;
         self.seen.add(&other.seen);
         self.all.add(&other.all);
+        self.estimated += other.estimated;
         self.device.add(&other.device);
         self.dropped += other.dropped;
-    }
-
-    /// A part of what was counted here, without the device's counts.
-    fn ours(&self, part: f64) -> Self {
-        let of = |count: u64| (count as f64 * part) as u64;
-        let amount =
-            |amount: &Amount| Amount { packets: of(amount.packets), wire_bytes: of(amount.wire_bytes) };
-        Self {
-            seen: amount(&self.seen),
-            all: amount(&self.all),
-            dropped: of(self.dropped),
-            ..Self::default()
-        }
     }
 
     /// Both counts in a unit.
     ///
     /// At egress dropped packets were counted here and not by the device. At ingress the kernel's count of them
     /// tells those that never came to our hook (a full backlog) not apart from those that nobody wanted after it,
-    /// so it explains what is missing, as far as it goes.
+    /// so it explains what is missing, as far as it goes. So do the headers that a merged packet lacks.
     fn compared(&self, unit: Unit, direction: Direction) -> Compared {
         let (counted, device) = match unit {
             Unit::HandedOver => (self.seen.packets, self.device.packets),
             Unit::OnWire => (self.all.packets, self.device.packets),
-            Unit::Bytes => (self.all.wire_bytes, self.device.wire_bytes),
+            Unit::Bytes => {
+                let counted = self.all.wire_bytes;
+                let headers = if self.estimated > 0 { counted / HEADERS } else { 0 };
+                (counted, explained(counted, self.device.wire_bytes, headers))
+            }
         };
         let dropped = match unit {
             Unit::HandedOver | Unit::OnWire => self.dropped,
@@ -217,7 +160,7 @@ impl Counts {
         if direction == Direction::Egress {
             Compared { counted: counted.saturating_sub(dropped), device }
         } else {
-            Compared { counted, device: device.min(counted.max(device.saturating_sub(dropped))) }
+            Compared { counted, device: explained(counted, device, dropped) }
         }
     }
 
@@ -230,12 +173,19 @@ impl Counts {
     }
 }
 
+/// What the device counts, less what is known to be missing here, as far as something is.
+fn explained(counted: u64, device: u64, missing: u64) -> u64 {
+    device.min(counted.max(device.saturating_sub(missing)))
+}
+
 /// An interface in one direction, as time passes.
 #[derive(Clone, Debug)]
 pub struct Track {
     direction: Direction,
     /// Oldest first, [`STEP`] or longer each but the newest; without those before the window.
     steps: VecDeque<Counts>,
+    /// What goes over to the oldest from those before, by unit.
+    before: [Ledger; 3],
     unit: Option<Unit>,
     verdict: Verdict,
 }
@@ -243,8 +193,14 @@ pub struct Track {
 impl Track {
     /// Nothing known yet.
     #[must_use]
-    pub const fn new(direction: Direction) -> Self {
-        Self { direction, steps: VecDeque::new(), unit: None, verdict: Verdict::Fine }
+    pub fn new(direction: Direction) -> Self {
+        Self {
+            direction,
+            steps: VecDeque::new(),
+            before: [Ledger::default(); 3],
+            unit: None,
+            verdict: Verdict::Fine,
+        }
     }
 
     /// Takes an interval and judges the window that ends with it: `least` is the share below which coverage is
@@ -255,23 +211,35 @@ impl Track {
             _ => self.steps.push_back(*counts),
         }
         let mut whole = sum(&self.steps);
-        while let Some(oldest) = self.steps.front()
-            && self.steps.len() > LEAST_STEPS
+        while self.steps.len() > LEAST_STEPS
+            && let Some(oldest) = self.steps.front()
             && whole.length.saturating_sub(oldest.length) >= WINDOW + LAG
         {
+            for (unit, before) in Unit::ALL.into_iter().zip(&mut self.before) {
+                before.add(&oldest.compared(unit, self.direction), oldest.length);
+                *before = before.onward();
+            }
             self.steps.pop_front();
             whole = sum(&self.steps);
         }
         let unit = self.choose(&whole);
         self.verdict = self.judge(unit, &whole, least);
-        whole = sum(&self.steps);
         Coverage {
             unit,
             interval: counts.compared(unit, self.direction),
-            window: whole.compared(unit, self.direction),
-            span: whole.length,
+            window: self.compare(unit, self.before[unit as usize], 0),
+            span: self.steps.iter().map(|step| step.length).sum(),
             verdict: self.verdict,
         }
+    }
+
+    /// Both counts of the steps from the one of that number on; `before` goes over to it.
+    fn compare(&self, unit: Unit, before: Ledger, from: usize) -> Ledger {
+        let mut ledger = before;
+        for step in self.steps.iter().skip(from) {
+            ledger.add(&step.compared(unit, self.direction), step.length);
+        }
+        ledger
     }
 
     /// The unit that fits. The last one stays while it fits, and also where no other does: a change of what is
@@ -287,6 +255,7 @@ impl Track {
         let chosen = match self.unit {
             Some(unit) if unit != Unit::Bytes && distance(unit) <= FITS => unit,
             _ if distance(best) <= FITS => best,
+            _ if whole.estimated > 0 => Unit::Bytes,
             // More than super-frames and fewer than frames: it counts now so and now so, or packets are missing.
             // Bytes tell which, as they are nearly the same in both units.
             _ if seen.counted < seen.device && all.device < all.counted => Unit::Bytes,
@@ -301,43 +270,28 @@ impl Track {
         if self.uncounted() >= BUSY {
             return Verdict::Blind;
         }
-        // Twice, as what is told late lies in one place.
-        let first = self.after_lag(0);
-        if self.is_low(unit, first, least) && self.is_low(unit, self.after_lag(first), least) {
+        // Twice, as what was counted before the first step and told late lies in one place.
+        if self.is_low(unit, 1, least) && self.is_low(unit, 2, least) {
             return self.verdict.max(Verdict::Low);
         }
         // Few packets say nothing.
-        let recovered = whole.device.packets >= FEW
-            && whole.compared(unit, self.direction).share().is_some_and(|share| share >= least);
+        let window = self.compare(unit, self.before[unit as usize], 0);
+        let recovered = whole.device.packets >= FEW && window.share().is_some_and(|share| share >= least);
         if recovered { Verdict::Fine } else { self.verdict }
-    }
-
-    /// The step that begins [`LAG`] or more after that one.
-    fn after_lag(&self, step: usize) -> usize {
-        let mut passed = Duration::ZERO;
-        let late = self.steps.iter().skip(step).take_while(|step| {
-            let early = passed < LAG;
-            passed += step.length;
-            early
-        });
-        step + late.count()
     }
 
     /// Whether less than `least` is counted of what the device counts from that step on. Our counts of [`LAG`] before
     /// it are in it, since the device may tell of them late.
     fn is_low(&self, unit: Unit, from: usize, least: f64) -> bool {
-        let mut counts = sum(self.steps.iter().skip(from));
-        let mut rest = LAG;
-        for step in self.steps.iter().take(from).rev() {
-            if rest < step.length {
-                counts.add(&step.ours(rest.as_secs_f64() / step.length.as_secs_f64()));
-                break;
-            }
-            counts.add(&step.ours(1.0));
-            rest -= step.length;
+        let mut ledger = self.before[unit as usize];
+        for step in self.steps.iter().take(from) {
+            let compared = step.compared(unit, self.direction);
+            ledger.add(&compared, step.length);
+            ledger = ledger.expecting(&compared, step.length);
         }
-        let share = counts.compared(unit, self.direction).share().unwrap_or(1.0);
-        share < least && (1.0 - share) * counts.device.packets as f64 >= FEW as f64
+        let missing = 1.0 - self.compare(unit, ledger, from).share().unwrap_or(1.0);
+        let packets: u64 = self.steps.iter().skip(from).map(|step| step.device.packets).sum();
+        1.0 - missing < least && missing * packets as f64 >= FEW as f64
     }
 
     /// What the device counted since our last packet and [`LAG`]. Where that says that we are blind, what was
@@ -345,10 +299,11 @@ impl Track {
     fn uncounted(&mut self) -> u64 {
         let silent = self.steps.iter().rev().take_while(|step| step.seen.packets == 0).count();
         let first = self.steps.len() - silent;
-        let told = self.steps.iter().skip(self.after_lag(first));
+        let told = self.steps.iter().skip(first + 1);
         let device = sum(told).compared(Unit::HandedOver, self.direction).device;
         if device >= BUSY {
             self.steps.drain(..first);
+            self.before = Default::default();
         }
         device
     }

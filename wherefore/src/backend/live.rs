@@ -1,6 +1,6 @@
 //! Which live backend: the one asked for, or eBPF with libpcap behind it.
 
-use super::{Backend, Choice, Error, LiveSettings, ebpf, pcap_live};
+use super::{Backend, Choice, Error, LiveSettings, coverage::Covered, ebpf, pcap_live};
 
 /// Starts counting on a live host; `why` says why this choice was made.
 ///
@@ -29,11 +29,11 @@ pub fn start(choice: Choice, why: &str, settings: &LiveSettings) -> Result<Box<d
 }
 
 fn ebpf(settings: &LiveSettings) -> Result<Box<dyn Backend>, Error> {
-    Ok(Box::new(ebpf::start(settings)?))
+    Ok(Box::new(Covered::new(ebpf::start(settings)?, settings.min_coverage)))
 }
 
 fn pcap(settings: &LiveSettings, why: String) -> Result<Box<dyn Backend>, Error> {
-    Ok(Box::new(pcap_live::start(settings, why)?))
+    Ok(Box::new(Covered::new(pcap_live::start(settings, why)?, settings.min_coverage)))
 }
 
 /// The reason in one line, as the line that says what is watched shows it.

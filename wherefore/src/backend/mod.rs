@@ -2,6 +2,7 @@
 
 pub mod classic;
 pub mod counter;
+mod coverage;
 pub mod ebpf;
 pub mod interfaces;
 pub mod link;
@@ -123,7 +124,7 @@ pub struct LiveSettings {
     pub table_size: u32,
     /// Print the kernel programs' own debug messages.
     pub kernel_log: bool,
-    /// Warn where less than this part of what a device counts is counted in the kernel; 0 to 1.
+    /// Warn where less than this part of what a device counts is counted here; 0 to 1.
     pub min_coverage: f64,
     /// libpcap: bytes captured of each packet (`-s`).
     pub snaplen: u32,

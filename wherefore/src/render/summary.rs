@@ -10,7 +10,7 @@ use wherefore_common::{Amount, FlowCounters, Reason};
 
 use crate::{
     backend::Description,
-    coverage::{Compared, Unit},
+    coverage::{Ledger, Unit},
     locality::Locality,
     lost::Lost,
     snapshot::Snapshot,
@@ -36,7 +36,7 @@ struct Key {
     interface: Option<String>,
 }
 
-/// Folds snapshots; order does not matter.
+/// Folds snapshots. Order does not matter but for coverage, which is of intervals that follow each other.
 #[derive(Clone, Debug)]
 pub struct Summary {
     kind: KeyKind,
@@ -50,7 +50,7 @@ pub struct Summary {
     lost: Lost,
     late: Amount,
     dropped: u64,
-    coverage: BTreeMap<(String, u8, Unit), Compared>,
+    coverage: BTreeMap<(String, u8, Unit), Ledger>,
     span: Option<(Timestamp, Timestamp)>,
     interfaces: BTreeSet<String>,
 }
@@ -104,7 +104,7 @@ pub struct Report {
     pub dropped: u64,
     /// What was counted beside what the device counted, by the name of the interface, direction (as number) and
     /// unit; without those of which the device counted nothing.
-    pub coverage: BTreeMap<(String, u8, Unit), Compared>,
+    pub coverage: BTreeMap<(String, u8, Unit), Ledger>,
     /// Begin of the first and end of the last interval; `None` without any.
     pub span: Option<(Timestamp, Timestamp)>,
     /// Names of all interfaces that were watched meanwhile; of captures, of those seen.
@@ -196,7 +196,7 @@ impl Summary {
         self.dropped += snapshot.dropped;
         for ((ifindex, direction), coverage) in &snapshot.coverage {
             let key = (snapshot.interface_name(*ifindex).into_owned(), *direction, coverage.unit);
-            self.coverage.entry(key).or_default().add(&coverage.interval);
+            self.coverage.entry(key).or_default().add(&coverage.interval, snapshot.length);
         }
         let (start, end) = self.span.unwrap_or((snapshot.start, snapshot.end));
         self.span = Some((start.min(snapshot.start), end.max(snapshot.end)));
@@ -226,7 +226,7 @@ impl Summary {
         let mut unaccounted = self.unaccounted;
         unaccounted.retain(|_, amount| *amount != Amount::default());
         let mut coverage = self.coverage;
-        coverage.retain(|_, compared| compared.device > 0);
+        coverage.retain(|_, ledger| ledger.device() > 0);
 
         let mut total = Amount::default();
         let (mut ip_bytes, mut estimated) = (0, 0);

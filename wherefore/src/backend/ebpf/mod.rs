@@ -3,9 +3,9 @@
 pub mod attach;
 mod batch;
 mod by_key;
+mod cause;
 mod cidr;
 mod clock;
-mod coverage;
 mod drain;
 pub mod features;
 pub mod filter;
@@ -53,7 +53,7 @@ pub struct EbpfBackend {
     counting: Counting,
     merged: Merged,
     ebpf: Arc<Mutex<Ebpf>>,
-    coverage: coverage::Watch,
+    hook: Hook,
     seats: Seats,
     log: Option<EbpfLogger<KernelLog>>,
 }
@@ -95,9 +95,6 @@ pub fn start(settings: &LiveSettings) -> Result<EbpfBackend, Error> {
     };
     let (follower, started) = Follower::start(&settings.interfaces, programs)?;
     counting.begin()?;
-    let mut coverage = coverage::Watch::new(settings.hook, settings.min_coverage);
-    let readings = coverage.read(lock(&seats).keys().copied());
-    coverage.begin(readings);
     let description = Description {
         backend: "ebpf",
         why: why(settings.hook, &started.watched),
@@ -105,7 +102,7 @@ pub fn start(settings: &LiveSettings) -> Result<EbpfBackend, Error> {
         chosen: started.why,
     };
     let merged = Merged::new("XDP sees", "--hook tc counts them exactly");
-    Ok(EbpfBackend { description, follower, counting, merged, ebpf, coverage, seats, log })
+    Ok(EbpfBackend { description, follower, counting, merged, ebpf, hook: settings.hook, seats, log })
 }
 
 fn features(settings: &LiveSettings) -> Features {
@@ -246,17 +243,13 @@ impl Backend for EbpfBackend {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        let readings = self.read();
         let mut snapshot = self.counting.poll(&lock(&self.ebpf))?;
         self.follower.describe(&mut snapshot)?;
         self.merged.check(&snapshot);
-        self.compare(readings, &mut snapshot);
         Ok(Some(snapshot))
     }
 
     fn stop(&mut self) -> Result<Option<Snapshot>, Error> {
-        // Devices go on counting when the programs are detached.
-        let readings = self.read();
         let last = self.follower.stop()?;
         if let Some(log) = &mut self.log {
             log.flush();
@@ -264,22 +257,7 @@ impl Backend for EbpfBackend {
         let mut snapshot = self.counting.poll(&lock(&self.ebpf))?;
         self.follower.describe_last(last, &mut snapshot);
         self.merged.check(&snapshot);
-        self.compare(readings, &mut snapshot);
         Ok(Some(snapshot))
-    }
-}
-
-impl EbpfBackend {
-    /// The counters of the devices that the programs are attached to.
-    fn read(&mut self) -> Option<coverage::Readings> {
-        let indexes: Vec<u32> = lock(&self.seats).keys().copied().collect();
-        self.coverage.read(indexes)
-    }
-
-    /// Takes what [`Self::read`] gave when the interval ended.
-    fn compare(&mut self, readings: Option<coverage::Readings>, snapshot: &mut Snapshot) {
-        let seats = lock(&self.seats).clone();
-        self.coverage.end(readings, snapshot, &seats);
     }
 }
 

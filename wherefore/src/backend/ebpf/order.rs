@@ -129,7 +129,8 @@ fn judge(post: &Post, chain: &[Attached]) -> String {
 
 /// Names of the programs that are no agent's of ours.
 pub fn others(part: &[Attached]) -> Vec<String> {
-    let mut names: Vec<String> = part.iter().filter(|attached| !attached.is_ours()).map(name).collect();
+    let mut names: Vec<String> =
+        part.iter().filter(|attached| !attached.is_ours()).map(Attached::in_words).collect();
     // One filter may be several entries of one name.
     names.dedup();
     names
@@ -140,15 +141,6 @@ pub const fn way(way: Way) -> &'static str {
     match way {
         Way::Ingress => "ingress",
         Way::Egress => "egress",
-    }
-}
-
-/// A program in words: its name, and its number.
-pub fn name(attached: &Attached) -> String {
-    match attached.id {
-        Some(id) if attached.name.is_empty() => format!("program {id}"),
-        Some(id) => format!("{:?} (program {id})", attached.name),
-        None => format!("{:?}", attached.name),
     }
 }
 

@@ -17,6 +17,7 @@
 //! before a poll may be in the next snapshot, and is then counted there under `late` as well. The end waits for it.
 
 mod captures;
+mod coverage;
 mod direction;
 mod expression;
 mod open;
@@ -54,7 +55,6 @@ pub struct PcapBackend {
     shared: Arc<Shared>,
     filter: CompiledFilter,
     since: Instant,
-    polls: u64,
     merged: Merged,
     /// Dropped to stop the reader: its end of the pair then reports a hang-up.
     stop: Option<UnixStream>,
@@ -108,7 +108,6 @@ pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error>
         shared,
         filter: settings.filter.compile(),
         since: Instant::now(),
-        polls: 0,
         merged: Merged::new(
             "libpcap sees",
             "--backend ebpf counts them exactly; ethtool -K INTERFACE gro off lro off gso off tso off keeps them \
@@ -145,12 +144,11 @@ impl Backend for PcapBackend {
             (table.counter.take(), std::mem::take(&mut table.late), start)
         };
         self.since += length;
-        self.polls += 1;
         let mut snapshot = Snapshot {
             start,
             end,
             length,
-            complete: self.polls > 1,
+            complete: true,
             flows: counted.flows,
             unaccounted: counted.unaccounted,
             late,

@@ -78,6 +78,16 @@ impl Attached {
         }
     }
 
+    /// Its name and its number, as a message tells them.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self.id {
+            Some(id) if self.name.is_empty() => format!("program {id}"),
+            Some(id) => format!("{:?} (program {id})", self.name),
+            None => format!("{:?}", self.name),
+        }
+    }
+
     /// A program of this or another agent of ours, by its name.
     #[must_use]
     pub fn is_ours(&self) -> bool {

@@ -125,7 +125,9 @@ struct Covered<'a> {
     unit: &'static str,
     counted: u64,
     device: u64,
-    /// Rounded to a millionth.
+    /// Of the device's, not counted here. More than the difference, where the device counts too little elsewhere.
+    missing: u64,
+    /// The part that is not missing, rounded to a millionth.
     share: f64,
 }
 
@@ -182,14 +184,15 @@ fn unaccounted<S: Serializer>(amounts: &BTreeMap<u8, Amount>, serializer: S) -> 
 }
 
 fn total(report: &Report) -> Total<'_> {
-    let coverage = report.coverage.iter().filter_map(|((interface, direction, unit), compared)| {
+    let coverage = report.coverage.iter().filter_map(|((interface, direction, unit), ledger)| {
         Some(Covered {
             interface,
             direction: Direction::from_u8(*direction).name(),
             unit: unit.name(),
-            counted: compared.counted,
-            device: compared.device,
-            share: (compared.share()? * 1e6).round() / 1e6,
+            counted: ledger.counted(),
+            device: ledger.device(),
+            missing: ledger.missing(),
+            share: (ledger.share()? * 1e6).round() / 1e6,
         })
     });
     let watched = report.description.watched.iter();

@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table};
 use wherefore_common::Direction;
 
 use crate::{
-    coverage::Compared,
+    coverage::Ledger,
     render::{
         KeyKind, Report, Row,
         table::{clipped, gap, plain_table},
@@ -76,15 +76,12 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
             count(report.lost_flows, "flow", "flows")
         ));
     }
-    for ((interface, direction, unit), Compared { counted, device }) in &report.coverage {
+    for ((interface, direction, unit), ledger) in &report.coverage {
         lines.push(format!(
-            "Covered {} of what {} counts at {}: {} of {} {}",
-            share(*counted, *device),
+            "Covered {ledger} of what {} counts at {}: {}",
             clean(interface),
             Direction::from_u8(*direction).name(),
-            grouped(*counted),
-            grouped(*device),
-            unit.noun()
+            both_counts(ledger, unit.noun())
         ));
     }
     if report.late.packets > 0 {
@@ -94,6 +91,19 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// `9,990 of 10,000 frames`; where the difference is not what is missing, with what it means.
+fn both_counts(ledger: &Ledger, unit: &str) -> String {
+    let (counted, device, missing) = (ledger.counted(), ledger.device(), ledger.missing());
+    let both = format!("{} of {} {unit}", grouped(counted), grouped(device));
+    if missing == device.saturating_sub(counted) && counted <= device {
+        both
+    } else if missing > 0 {
+        format!("{both}, yet {} missing: at times it counts less than we", grouped(missing))
+    } else {
+        format!("{both}: it counts later, or less, than we")
+    }
 }
 
 /// `1,234,567 bytes (1.23 MB)`.

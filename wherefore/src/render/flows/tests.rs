@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     backend::{Description, Watched},
-    coverage::{Compared, Coverage, Unit, Verdict},
+    coverage::{Compared, Coverage, Ledger, Unit, Verdict},
     render::{
         Summary,
         summary::tests::{report, snapshots},
@@ -190,7 +190,7 @@ fn coverage_is_told_by_interface_direction_and_unit() {
                 Coverage {
                     unit: Unit::HandedOver,
                     interval,
-                    window: interval,
+                    window: Ledger::default(),
                     span: Duration::default(),
                     verdict: Verdict::Low,
                 },
@@ -202,7 +202,7 @@ fn coverage_is_told_by_interface_direction_and_unit() {
     let json = render(&report, JSON).out;
     let expected = concat!(
         r#","coverage":[{"interface":"eth0","direction":"egress","unit":"handed_over","#,
-        r#""counted":62,"device":100,"share":0.62}],"flows":["#
+        r#""counted":62,"device":100,"missing":38,"share":0.62}],"flows":["#
     );
     assert!(json.contains(expected), "{json}");
     let lines = render(&report, Options { format: Format::Jsonl, ..JSON }).out;

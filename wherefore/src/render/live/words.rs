@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use wherefore_common::Amount;
 
-use super::{beside, blind, by_direction, lost_by_reason, rates, rows, sum};
+use super::{
+    rows,
+    status::{beside, blind, by_direction, lost_by_reason, rates, sum},
+};
 use crate::{
     render::text::{bytes, count, duration, grouped, reason},
     snapshot::Snapshot,

@@ -72,11 +72,10 @@ impl Judge {
         }
     }
 
-    /// Judges a first interval even if it was cut short, as captures need it; see
-    /// [`Store::count_first_partial`].
+    /// Does not record the first interval, as a live host needs it; see [`Store::skip_first`].
     #[must_use]
-    pub fn count_first_partial(mut self) -> Self {
-        self.store = self.store.count_first_partial();
+    pub fn skip_first(mut self) -> Self {
+        self.store = self.store.skip_first();
         self
     }
 

@@ -96,10 +96,9 @@ impl Stages {
         let judge = Judge::new(config.series, config.interval, config.thresholds, Box::new(detector));
         Ok(Self {
             interval: config.interval,
-            // A live host's first interval began when the agent did, a file's with its first packet.
             judge: match config.source {
-                Source::Live { .. } => judge,
-                Source::Files(_) => judge.count_first_partial(),
+                Source::Live { .. } => judge.skip_first(),
+                Source::Files(_) => judge,
             },
             lifecycle: Lifecycle::new(config.alert, host),
             totals: Totals::default(),

@@ -94,7 +94,7 @@ pub struct Snapshot {
     pub length: Duration,
     /// Whole intervals without any packet just before this one, of which no snapshot was made.
     pub skipped: u64,
-    /// False where the interval was cut short: the first of a live host, the last of a capture.
+    /// False where the interval was cut short: the last one.
     pub complete: bool,
     /// Names of the interfaces watched in this interval, also of those that vanished meanwhile; of a capture, of
     /// those seen in the keys.
@@ -112,7 +112,7 @@ pub struct Snapshot {
     /// which add up to it ([`Snapshot::imbalance`]).
     pub passed: BTreeMap<(u32, u8), Passed>,
     /// How that compares with the devices' own counters, by interface and [`Direction`] (as number); empty where
-    /// nobody knows (captures, libpcap), and of the interval in which an interface comes.
+    /// nobody knows (captures, libpcap with an expression), and of the interval in which an interface comes.
     pub coverage: BTreeMap<(u32, u8), Coverage>,
     /// The flows that found no room in the table; how many they were can be estimated.
     pub lost: Lost,

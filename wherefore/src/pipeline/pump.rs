@@ -65,7 +65,8 @@ fn pump(
         let item = match polled {
             Ok(None) => return,
             Ok(Some(mut snapshot)) => {
-                snapshot.complete &= !last;
+                // The end comes when it is asked for.
+                snapshot.complete &= !last || snapshot.length >= interval;
                 Ok(snapshot)
             }
             Err(fault) => Err(fault),

@@ -27,20 +27,39 @@ pub struct Store {
     series: HashMap<SeriesKey, Series>,
     interfaces: BTreeMap<u32, Arc<str>>,
     counters: Counters,
-    begun: bool,
+    skip_first: bool,
 }
 
 /// What one series carried in one interval.
 struct Talker {
     key: SeriesKey,
     value: f64,
+    /// Packets of it that may stand for several on the wire.
+    estimated: u64,
     ifindex: u32,
     direction: u8,
     locality: Locality,
 }
 
+/// What one interface and direction carried of a series.
+#[derive(Clone, Copy)]
+struct Part {
+    key: SeriesKey,
+    ifindex: u32,
+    direction: u8,
+    bytes: u64,
+    estimated: u64,
+    locality: Locality,
+}
+
+impl Part {
+    const fn place(&self) -> (SeriesKey, u32, u8) {
+        (self.key, self.ifindex, self.direction)
+    }
+}
+
 impl Store {
-    /// An empty one. The first interval of a live host, cut short, is not recorded.
+    /// An empty one.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -52,15 +71,14 @@ impl Store {
             series: HashMap::new(),
             interfaces: BTreeMap::new(),
             counters: Counters::default(),
-            begun: false,
+            skip_first: false,
         }
     }
 
-    /// Records a first interval even if it was cut short: a capture shorter than one interval is all there
-    /// is.
+    /// Does not record the first interval. On a live host that holds what passed while the backend began, too.
     #[must_use]
-    pub fn count_first_partial(mut self) -> Self {
-        self.begun = true;
+    pub const fn skip_first(mut self) -> Self {
+        self.skip_first = true;
         self
     }
 
@@ -68,7 +86,7 @@ impl Store {
     /// itself are left out; the bytes of an interval cut short stay as they are. False if the interval was
     /// not recorded.
     pub fn observe(&mut self, snapshot: &Snapshot, interval: Duration) -> bool {
-        if !std::mem::replace(&mut self.begun, true) && !snapshot.complete {
+        if std::mem::take(&mut self.skip_first) {
             return false;
         }
         let Settings { history, expire_after, max_series, .. } = self.settings;
@@ -120,14 +138,12 @@ impl Store {
         self.series.get(key)
     }
 
-    /// Packets of an interval that may stand for several on the wire, by series; those without any are left out.
+    /// Packets of an interval that may stand for several on the wire, by series: of those that its value is of. Those
+    /// without any are left out.
     #[must_use]
     pub fn estimated(&self, snapshot: &Snapshot) -> BTreeMap<SeriesKey, u64> {
-        let mut sums = BTreeMap::new();
-        for flow in snapshot.flows.iter().filter(|flow| !flow.own && flow.counters.estimated > 0) {
-            *sums.entry(key(flow, self.settings.level)).or_default() += flow.counters.estimated;
-        }
-        sums
+        let talkers = self.talkers(snapshot, 1.0).into_iter();
+        talkers.filter(|talker| talker.estimated > 0).map(|talker| (talker.key, talker.estimated)).collect()
     }
 
     /// What is held, and what became of the rest.
@@ -177,32 +193,38 @@ impl Store {
             .flows
             .iter()
             .filter(|flow| !flow.own)
-            .map(|flow| {
-                let bytes = bytes(&flow.counters, unit);
-                (key(flow, level), flow.key.ifindex, flow.key.direction, bytes, flow.locality)
+            .map(|flow| Part {
+                key: key(flow, level),
+                ifindex: flow.key.ifindex,
+                direction: flow.key.direction,
+                bytes: bytes(&flow.counters, unit),
+                estimated: flow.counters.estimated,
+                locality: flow.locality,
             })
-            .filter(|&(_, _, _, bytes, _)| bytes > 0)
+            .filter(|part| part.bytes > 0)
             .collect();
-        parts.sort_unstable_by_key(|&(key, ifindex, direction, ..)| (key, ifindex, direction));
+        parts.sort_unstable_by_key(Part::place);
         parts.dedup_by(|next, first| {
-            let same = (next.0, next.1, next.2) == (first.0, first.1, first.2);
+            let same = next.place() == first.place();
             if same {
-                first.3 = first.3.saturating_add(next.3);
+                first.bytes = first.bytes.saturating_add(next.bytes);
+                first.estimated += next.estimated;
             }
             same
         });
         parts.dedup_by(|next, first| {
-            let same = next.0 == first.0;
-            if same && next.3 > first.3 {
+            let same = next.key == first.key;
+            if same && next.bytes > first.bytes {
                 *first = *next;
             }
             same
         });
         parts
             .into_iter()
-            .map(|(key, ifindex, direction, bytes, locality)| Talker {
+            .map(|Part { key, ifindex, direction, bytes, estimated, locality }| Talker {
                 key,
                 value: bytes as f64 * scale,
+                estimated,
                 ifindex,
                 direction,
                 locality,

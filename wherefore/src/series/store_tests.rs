@@ -133,13 +133,13 @@ fn bytes_are_those_of_the_interval_asked_for() {
 }
 
 #[test]
-fn a_first_interval_cut_short_is_not_recorded_unless_asked() {
+fn a_first_interval_is_recorded_unless_it_is_to_be_skipped() {
     let cut = Snapshot { complete: false, ..snapshot(vec![flow(1, 1, 10)]) };
-    let mut live = store(Settings::default());
-    assert!(!live.observe(&cut, INTERVAL));
+    let mut live = store(Settings::default()).skip_first();
+    assert!(!live.observe(&snapshot(vec![flow(1, 1, 10)]), INTERVAL));
     assert_eq!(history(&live, 1), None);
     assert!(live.observe(&cut, INTERVAL));
-    let mut capture = store(Settings::default()).count_first_partial();
+    let mut capture = store(Settings::default());
     assert!(capture.observe(&cut, INTERVAL));
     assert_eq!(history(&capture, 1), Some(&[10.0][..]));
 }

@@ -40,8 +40,6 @@ pub struct Counting {
     began: Moment,
     /// [`Counting::begin`] was called.
     begun: bool,
-    /// No interval has ended yet.
-    first: bool,
     /// An interval that ended but was not handed over, because of an error on the way.
     ended: Option<Ended>,
 }
@@ -81,14 +79,7 @@ impl Counting {
             .generation
             .set(0, FIRST_GENERATION, 0)
             .map_err(|error| explain("choose a set of tables", &error))?;
-        Ok(Self {
-            tables,
-            generation: FIRST_GENERATION,
-            began: Moment::now()?,
-            begun: false,
-            first: true,
-            ended: None,
-        })
+        Ok(Self { tables, generation: FIRST_GENERATION, began: Moment::now()?, begun: false, ended: None })
     }
 
     /// Lets the first interval begin now: loading and attaching are over.
@@ -115,8 +106,7 @@ impl Counting {
             self.ended = Some(ended);
             return Err(error);
         }
-        let complete = !std::mem::replace(&mut self.first, false);
-        Ok(snapshot(ended, complete))
+        Ok(snapshot(ended))
     }
 
     /// Filters by `filter` from the next interval on, and from the first on if that has not begun.
@@ -184,7 +174,7 @@ impl Counting {
     }
 }
 
-fn snapshot(ended: Ended, complete: bool) -> Snapshot {
+fn snapshot(ended: Ended) -> Snapshot {
     let Ended { began, end, taken, .. } = ended;
     let taken = taken.unwrap_or_default();
     let length = Duration::from_nanos(end.monotonic.saturating_sub(began.monotonic));
@@ -212,7 +202,7 @@ fn snapshot(ended: Ended, complete: bool) -> Snapshot {
         start,
         end: end.wall,
         length,
-        complete,
+        complete: true,
         interfaces,
         flows,
         unaccounted: taken.unaccounted,

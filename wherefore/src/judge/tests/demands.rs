@@ -112,11 +112,11 @@ fn the_original_alerts_on_the_first_interval_of_a_series() {
 }
 
 #[test]
-fn a_capture_shorter_than_an_interval_is_judged_when_asked() {
+fn a_capture_shorter_than_an_interval_is_judged_and_the_first_of_a_live_host_is_not() {
     let short = Snapshot { complete: false, length: Duration::from_secs(1), ..interval(0, &[250]) };
-    assert!(judge_with(Thresholds::original(), Settings::original()).judge(&short).is_empty());
-    let mut capture = judge_with(Thresholds::original(), Settings::original()).count_first_partial();
-    assert_eq!(capture.judge(&short)[0].bytes, 250.0);
+    let judge = || judge_with(Thresholds::original(), Settings::original());
+    assert!(judge().skip_first().judge(&short).is_empty());
+    assert_eq!(judge().judge(&short)[0].bytes, 250.0);
 }
 
 #[test]
@@ -137,9 +137,18 @@ fn a_finding_says_how_many_of_its_packets_are_estimated() {
     let (mut judge, _) = always(1.0, open());
     let mut snapshot = interval(0, &[500, 400]);
     snapshot.flows[0].counters.estimated = 3;
-    let estimated: Vec<u64> = judge.judge(&snapshot).iter().map(|finding| finding.estimated).collect();
-    assert_eq!(estimated, [3, 0]);
+    // The same packets on their way out again: the bytes of one of both interfaces are told.
+    let mut out = snapshot.flows[0];
+    (out.key.ifindex, out.key.direction, out.counters.estimated) = (7, 1, 50);
+    out.counters.ip_bytes -= 1;
+    snapshot.flows.push(out);
+    let estimated = |judge: &mut Judge, snapshot: &Snapshot| {
+        judge.judge(snapshot).iter().map(|finding| finding.estimated).collect::<Vec<_>>()
+    };
+    assert_eq!(estimated(&mut judge, &snapshot), [3, 0]);
+    snapshot.flows[2].counters.ip_bytes += 2;
+    assert_eq!(estimated(&mut judge, &snapshot), [50, 0]);
     // The agent's own traffic is in no series.
-    snapshot.flows[0].own = true;
+    (snapshot.flows[0].own, snapshot.flows[2].own) = (true, true);
     assert!(judge.store.estimated(&snapshot).is_empty());
 }

@@ -116,6 +116,14 @@ impl Judge {
         findings
     }
 
+    /// Intervals of a run before which no series can be found unusual.
+    #[must_use]
+    pub fn least_intervals(&self) -> u64 {
+        let busy = if self.thresholds.min_factor > 0.0 { series::BUSY_LEAST + 1 } else { 0 };
+        let recorded = self.min_history.max(self.detector.least()).max(busy) as u64;
+        recorded + u64::from(self.store.skips_first())
+    }
+
     /// How many series are held, and what became of the rest.
     #[must_use]
     pub const fn counters(&self) -> Counters {

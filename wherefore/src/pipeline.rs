@@ -68,6 +68,10 @@ pub struct Outcome {
     pub alerts: u64,
     /// The series remembered, and those there was no room for.
     pub series: series::Counters,
+    /// The interval asked for.
+    pub interval: Duration,
+    /// Intervals of a run before which nothing can alert.
+    pub least_intervals: u64,
     /// How each remote sink ended; `None` when a second stop signal cut that short.
     pub sinks: Option<sink::Outcome>,
     /// The backend's faults, in order.
@@ -195,6 +199,8 @@ pub async fn run(
     outcome.length = stages.start.map(|start| stages.end.since(start)).unwrap_or_default();
     outcome.alerts = stages.alerts;
     outcome.series = stages.judge.counters();
+    outcome.interval = stages.interval;
+    outcome.least_intervals = stages.judge.least_intervals();
     if at_once {
         return outcome;
     }

@@ -175,6 +175,7 @@ fn close(
         let _ = writeln!(text, "{alert}");
     }
     let mut figures = render::closing(&outcome.totals, outcome.length, outcome.alerts);
+    figures += &render::too_short(outcome.totals.intervals, outcome.least_intervals, outcome.interval);
     let series::Counters { turned_away, replaced, .. } = outcome.series;
     if turned_away + replaced > 0 {
         let _ =

@@ -8,6 +8,9 @@ pub mod anomalyzer;
 pub trait Detector: Send {
     /// The verdict on the last element of `history` (oldest first).
     fn evaluate(&self, history: &[f64]) -> Evaluation;
+
+    /// Values of a history without which the probability is 0.
+    fn least(&self) -> usize;
 }
 
 /// A verdict.

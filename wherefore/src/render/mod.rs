@@ -10,7 +10,7 @@ pub mod text;
 use std::io::{self, Write as _};
 
 pub use flows::render as flows;
-pub use live::{LiveView, Totals, closing, interval_line, live_table};
+pub use live::{LiveView, Totals, closing, interval_line, live_table, too_short};
 pub use summary::{KeyKind, Report, Row, Summary};
 
 /// How a command prints its data.

@@ -10,7 +10,7 @@ use crate::locality::Locality;
 /// Busy intervals remembered, however long ago they were.
 const BUSY: usize = 32;
 /// Busy intervals needed to say what a busy interval is like.
-const BUSY_LEAST: usize = 3;
+pub const BUSY_LEAST: usize = 3;
 
 /// One series: its last intervals, and its last busy ones.
 #[derive(Clone, Debug)]

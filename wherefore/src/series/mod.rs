@@ -5,7 +5,10 @@ mod store;
 
 use std::net::IpAddr;
 
-pub use self::{memory::Series, store::Store};
+pub use self::{
+    memory::{BUSY_LEAST, Series},
+    store::Store,
+};
 
 /// What a series is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -28,6 +28,8 @@ pub struct Store {
     interfaces: BTreeMap<u32, Arc<str>>,
     counters: Counters,
     skip_first: bool,
+    /// There was an interval.
+    begun: bool,
 }
 
 /// What one series carried in one interval.
@@ -72,6 +74,7 @@ impl Store {
             interfaces: BTreeMap::new(),
             counters: Counters::default(),
             skip_first: false,
+            begun: false,
         }
     }
 
@@ -82,11 +85,17 @@ impl Store {
         self
     }
 
+    /// Whether the first interval is not recorded.
+    #[must_use]
+    pub const fn skips_first(&self) -> bool {
+        self.skip_first
+    }
+
     /// Adds one interval to every series: its bytes, normalised to `interval`, or 0. Flows of the agent
     /// itself are left out; the bytes of an interval cut short stay as they are. False if the interval was
     /// not recorded.
     pub fn observe(&mut self, snapshot: &Snapshot, interval: Duration) -> bool {
-        if std::mem::take(&mut self.skip_first) {
+        if !std::mem::replace(&mut self.begun, true) && self.skip_first {
             return false;
         }
         let Settings { history, expire_after, max_series, .. } = self.settings;

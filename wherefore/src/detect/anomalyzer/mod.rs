@@ -70,8 +70,12 @@ impl Anomalyzer {
     }
 
     fn waits(&self, history: &[f64]) -> bool {
-        self.settings.delay
-            && history.len() < self.settings.reference_size().saturating_add(self.settings.active_size)
+        self.settings.delay && history.len() < self.windows()
+    }
+
+    /// Values of reference and active window together.
+    fn windows(&self) -> usize {
+        self.settings.reference_size().saturating_add(self.settings.active_size)
     }
 
     fn ranks(&self, history: &[f64]) -> Option<(f64, f64)> {
@@ -98,6 +102,13 @@ impl Anomalyzer {
 /// While the gate of magnitude is closed, the verdict is 0 and magnitude the only part: the other tests are
 /// not run.
 impl Detector for Anomalyzer {
+    fn least(&self) -> usize {
+        if self.settings.delay {
+            return self.windows();
+        }
+        self.methods.iter().map(|method| method.least(self.settings.active_size)).min().unwrap_or_default()
+    }
+
     fn evaluate(&self, history: &[f64]) -> Evaluation {
         if self.methods.contains(&Method::Magnitude) && !self.waits(history) {
             let magnitude = [(Method::Magnitude, self.value(Method::Magnitude, history))];

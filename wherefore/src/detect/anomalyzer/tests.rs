@@ -122,3 +122,17 @@ fn refusals_name_the_flag_and_what_is_allowed() {
     let huge = Settings { n_seasons: usize::MAX, active_size: 2, ..Settings::default() };
     assert!(Anomalyzer::new(huge).unwrap().evaluate(&[1.0; 30]).probability >= 0.0);
 }
+
+#[test]
+fn a_history_that_is_too_short_is_never_unusual() {
+    let delayed = Settings { delay: true, n_seasons: 7, active_size: 3, ..Settings::default() };
+    let both = Settings { methods: vec![Method::Magnitude, Method::Diff], ..Settings::default() };
+    for (settings, least) in [(Settings::default(), 2), (delayed, 24), (both, 2)] {
+        let anomalyzer = Anomalyzer::new(settings).unwrap();
+        assert_eq!(anomalyzer.least(), least);
+        let mut history = vec![1.0; least];
+        history[least - 1] = 1e9;
+        assert_eq!(anomalyzer.evaluate(&history[1..]).probability, 0.0);
+        assert!(anomalyzer.evaluate(&history).probability > 0.0);
+    }
+}

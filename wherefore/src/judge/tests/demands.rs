@@ -11,6 +11,10 @@ impl Detector for Always {
         *self.1.lock().unwrap() += 1;
         Evaluation { probability: self.0, parts: vec![Part { method: "always", value: self.0, weight: 1.0 }] }
     }
+
+    fn least(&self) -> usize {
+        1
+    }
 }
 
 fn always(probability: f64, thresholds: Thresholds) -> (Judge, Arc<Mutex<usize>>) {
@@ -151,4 +155,17 @@ fn a_finding_says_how_many_of_its_packets_are_estimated() {
     // The agent's own traffic is in no series.
     (snapshot.flows[0].own, snapshot.flows[2].own) = (true, true);
     assert!(judge.store.estimated(&snapshot).is_empty());
+}
+
+#[test]
+fn the_intervals_it_takes_to_find_anything_are_known() {
+    // Ninefold each time.
+    let bytes: Vec<u64> = (0..12).map(|i| 200_000 * 9_u64.pow(i)).collect();
+    let short = Thresholds { min_history: 2, ..Thresholds::default() };
+    for (thresholds, least) in [(open(), 1), (Thresholds::default(), 10), (short, 4)] {
+        assert_eq!(fired(thresholds, &bytes).first(), Some(&(least - 1)), "{thresholds:?}");
+        let (judge, _) = always(1.0, thresholds);
+        assert_eq!(judge.least_intervals(), least as u64);
+        assert_eq!(judge.skip_first().least_intervals(), least as u64 + 1);
+    }
 }

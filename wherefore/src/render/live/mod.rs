@@ -11,7 +11,7 @@ use self::status::{lost_by_reason, ordinary, rates, warnings};
 use super::text::{clean, clip, count, duration, wrap};
 use crate::{backend::Description, snapshot::Snapshot};
 
-pub use words::{Totals, closing, interval_line};
+pub use words::{Totals, closing, interval_line, too_short};
 
 /// What the live table shows besides the snapshot.
 #[derive(Clone, Copy, Debug)]

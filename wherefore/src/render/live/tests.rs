@@ -209,3 +209,11 @@ fn losses_and_silence_are_warned_of() {
     assert!(table.contains("! 3 packets lost"), "{table}");
     assert!(!table.contains("not one packet"), "{table}");
 }
+
+#[test]
+fn a_run_too_short_for_any_alert_says_what_it_would_take() {
+    let interval = Duration::from_secs(5);
+    let text = too_short(2, 10, interval);
+    assert!(text.contains("10 intervals of 5 s are needed, 50 s in all"), "{text}");
+    assert_eq!((too_short(10, 10, interval), too_short(0, 0, interval)), (String::new(), String::new()));
+}

@@ -165,3 +165,18 @@ pub fn closing(totals: &Totals, length: Duration, alerts: u64) -> String {
     }
     out
 }
+
+/// That a run of so many intervals of that length was too short for any alert, which takes `least` of them: a line.
+/// Empty where it was not.
+#[must_use]
+pub fn too_short(intervals: u64, least: u64, interval: Duration) -> String {
+    if intervals >= least {
+        return String::new();
+    }
+    format!(
+        "  too short to judge anything: {} of {} are needed, {} in all; --interval makes them shorter\n",
+        count(least, "interval", "intervals"),
+        duration(interval),
+        duration(interval.saturating_mul(u32::try_from(least).unwrap_or(u32::MAX)))
+    )
+}

@@ -11,7 +11,7 @@ use std::io::{self, Write as _};
 
 pub use flows::render as flows;
 pub use live::{LiveView, Totals, closing, interval_line, live_table, too_short};
-pub use summary::{KeyKind, Report, Row, Summary};
+pub use summary::{KeyKind, Report, Row, Summary, Unaccounted};
 
 /// How a command prints its data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -46,13 +46,24 @@ pub struct Summary {
     host: Amount,
     stacked: bool,
     localities: bool,
-    unaccounted: BTreeMap<u8, Amount>,
+    unaccounted: BTreeMap<Unaccounted, Amount>,
     lost: Lost,
     late: Amount,
     dropped: u64,
     coverage: BTreeMap<(String, u8, Unit), Ledger>,
     span: Option<(Timestamp, Timestamp)>,
     interfaces: BTreeSet<String>,
+}
+
+/// Why and where packets have no flow.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unaccounted {
+    /// A [`Reason`]'s number.
+    pub reason: u8,
+    /// Name of the interface.
+    pub interface: String,
+    /// Which way, as [`wherefore_common::Direction`]'s number.
+    pub direction: u8,
 }
 
 /// One row of a [`Report`].
@@ -93,6 +104,8 @@ pub struct Report {
     pub estimated: u64,
     /// Packets without a flow by a [`Reason`]'s number; a reason without packets is left out.
     pub unaccounted: BTreeMap<u8, Amount>,
+    /// The same by interface and direction, too.
+    pub unaccounted_places: BTreeMap<Unaccounted, Amount>,
     /// By wire bytes, most first; then by source, destination (IPv4 before IPv6, by number), protocol,
     /// ports and interface.
     pub rows: Vec<Row>,
@@ -162,6 +175,7 @@ impl Summary {
 
     /// Adds one interval.
     pub fn add(&mut self, snapshot: &Snapshot) {
+        let mut unaccounted: BTreeMap<(u8, u32, u8), Amount> = BTreeMap::new();
         for flow in &snapshot.flows {
             let key = Key {
                 src: flow.src(),
@@ -179,14 +193,18 @@ impl Summary {
                 *locality = (*locality).max(flow.locality);
             } else {
                 let counters = &flow.counters;
-                self.unaccounted
-                    .entry(Reason::TableFull as u8)
+                unaccounted
+                    .entry((Reason::TableFull as u8, flow.key.ifindex, flow.key.direction))
                     .or_default()
                     .add(&Amount { packets: counters.packets, wire_bytes: counters.wire_bytes });
             }
         }
         for (key, amount) in &snapshot.unaccounted {
-            self.unaccounted.entry(key.reason).or_default().add(amount);
+            unaccounted.entry((key.reason, key.ifindex, key.direction)).or_default().add(amount);
+        }
+        for ((reason, ifindex, direction), amount) in unaccounted {
+            let interface = snapshot.interface_name(ifindex).into_owned();
+            self.unaccounted.entry(Unaccounted { reason, interface, direction }).or_default().add(&amount);
         }
         self.host.add(&snapshot.host_total());
         self.stacked |= !snapshot.stacked.is_empty();
@@ -223,8 +241,12 @@ impl Summary {
             })
             .collect();
         rows.sort_unstable_by(|a, b| sort_key(a).cmp(&sort_key(b)));
-        let mut unaccounted = self.unaccounted;
-        unaccounted.retain(|_, amount| *amount != Amount::default());
+        let mut places = self.unaccounted;
+        places.retain(|_, amount| *amount != Amount::default());
+        let mut unaccounted: BTreeMap<u8, Amount> = BTreeMap::new();
+        for (place, amount) in &places {
+            unaccounted.entry(place.reason).or_default().add(amount);
+        }
         let mut coverage = self.coverage;
         coverage.retain(|_, ledger| ledger.device() > 0);
 
@@ -249,6 +271,7 @@ impl Summary {
             ip_bytes,
             estimated,
             unaccounted,
+            unaccounted_places: places,
             rows,
             lost_flows: self.lost.estimate(),
             late: self.late,
@@ -367,6 +390,9 @@ pub(crate) mod tests {
                 prop_assert_eq!(rows + lost, report.total.packets);
                 prop_assert_eq!(rows, report.ip_packets);
                 prop_assert!(report.unaccounted.values().all(|amount| amount.packets > 0));
+                let mut placed = Amount::default();
+                report.unaccounted_places.values().for_each(|amount| placed.add(amount));
+                prop_assert_eq!(placed.packets, lost);
             }
         }
 

@@ -4,6 +4,7 @@
 mod table;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
@@ -35,7 +36,8 @@ const TABLE_ROWS: usize = 20;
 ///
 /// * JSON: one object, `{"start", "end", "backend", "watched", "interfaces", "packets", "wire_bytes", "ip_packets",
 ///   "ip_bytes", "unaccounted", "flows"}`; with `"host"` where interfaces are stacked on others, with `"coverage"` and
-///   with a `"locality"` of each flow where they are known; without `"start"` and `"end"` where there was no interval.
+///   with a `"locality"` of each flow where they are known; without `"start"` and `"end"` where there was no interval;
+///   with `"unaccounted_places"` of a live host that has any.
 ///   `watched` is what was watched when it began, each with `"name"` and `"hook"` (of a capture, path and format).
 /// * JSON Lines: a line per flow, as in `flows`; then `{"total": {…}}` with the others.
 /// * CSV: a header line and a line per flow; the totals go to standard error.
@@ -105,6 +107,9 @@ struct Total<'a> {
     host: Option<Sum>,
     #[serde(serialize_with = "unaccounted")]
     unaccounted: &'a BTreeMap<u8, Amount>,
+    /// Not of captures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unaccounted_places: Vec<Place<'a>>,
     /// About how many flows the packets under `table_full` belong to.
     #[serde(skip_serializing_if = "none")]
     lost_flows: u64,
@@ -116,6 +121,15 @@ struct Total<'a> {
 struct Watch<'a> {
     name: &'a str,
     hook: &'a str,
+}
+
+#[derive(Serialize)]
+struct Place<'a> {
+    reason: Cow<'static, str>,
+    interface: &'a str,
+    direction: &'static str,
+    #[serde(flatten)]
+    sum: Sum,
 }
 
 #[derive(Serialize)]
@@ -196,6 +210,13 @@ fn total(report: &Report) -> Total<'_> {
         })
     });
     let watched = report.description.watched.iter();
+    let places = report.unaccounted_places.iter().filter(|_| report.localities);
+    let places = places.map(|(place, amount)| Place {
+        reason: reason(place.reason),
+        interface: &place.interface,
+        direction: Direction::from_u8(place.direction).name(),
+        sum: amount.into(),
+    });
     Total {
         start: report.span.map(|(start, _)| start),
         end: report.span.map(|(_, end)| end),
@@ -209,6 +230,7 @@ fn total(report: &Report) -> Total<'_> {
         estimated: report.estimated,
         host: report.host.as_ref().map(Sum::from),
         unaccounted: &report.unaccounted,
+        unaccounted_places: places.collect(),
         lost_flows: report.lost_flows,
         coverage: coverage.collect(),
     }

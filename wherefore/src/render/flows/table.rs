@@ -7,7 +7,7 @@ use wherefore_common::Direction;
 use crate::{
     coverage::Ledger,
     render::{
-        KeyKind, Report, Row,
+        KeyKind, Report, Row, Unaccounted,
         table::{clipped, gap, plain_table},
         text::{
             bytes, clean, columns, count, duration, endpoint, estimated_mark, grouped, ports, protocol,
@@ -68,6 +68,7 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
                 count(amount.packets, "packet", "packets"),
                 count(amount.wire_bytes, "byte", "bytes")
             ));
+            lines.extend(places(report, *number));
         }
     }
     if report.lost_flows > 0 {
@@ -91,6 +92,20 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// Where packets of a live host without a flow for this reason passed.
+fn places(report: &Report, reason: u8) -> impl Iterator<Item = String> {
+    let here = move |place: &Unaccounted| report.localities && place.reason == reason;
+    report.unaccounted_places.iter().filter(move |(place, _)| here(place)).map(|(place, amount)| {
+        format!(
+            "    {} {}: {}, {}",
+            clean(&place.interface),
+            Direction::from_u8(place.direction).name(),
+            count(amount.packets, "packet", "packets"),
+            count(amount.wire_bytes, "byte", "bytes")
+        )
+    })
 }
 
 /// `9,990 of 10,000 frames`; where the difference is not what is missing, with what it means.

@@ -212,6 +212,34 @@ fn coverage_is_told_by_interface_direction_and_unit() {
 }
 
 #[test]
+fn packets_in_no_flow_are_told_by_interface_and_direction_on_a_live_host() {
+    let mut snapshot = Snapshot { interfaces: [(1, "eth0".to_owned())].into(), ..Snapshot::default() };
+    for (direction, packets) in [(0, 60), (1, 40)] {
+        let reason = Reason::Filtered as u8;
+        let key = UnaccountedKey { ifindex: 1, direction, reason, proto: 0, pad: 0 };
+        snapshot.add_unaccounted(key, Amount { packets, wire_bytes: packets * 60 });
+    }
+    let report = |snapshot: &Snapshot| {
+        let mut summary = Summary::new(KeyKind::Flow, false);
+        summary.add(snapshot);
+        summary.finish()
+    };
+    let capture = render(&report(&snapshot), JSON).out;
+    assert!(!capture.contains("unaccounted_places"), "{capture}");
+    snapshot.host_addresses = Some(Default::default());
+    let json = render(&report(&snapshot), JSON).out;
+    let expected = concat!(
+        r#""unaccounted":{"filtered":{"packets":100,"wire_bytes":6000}},"unaccounted_places":["#,
+        r#"{"reason":"filtered","interface":"eth0","direction":"ingress","packets":60,"wire_bytes":3600},"#,
+        r#"{"reason":"filtered","interface":"eth0","direction":"egress","packets":40,"wire_bytes":2400}]"#
+    );
+    assert!(json.contains(expected), "{json}");
+    let table = render(&report(&snapshot), Options { format: Format::Table, ..JSON }).out;
+    let lines = "filtered       100 packets, 6,000 bytes\n    eth0 ingress: 60 packets, 3,600 bytes\n";
+    assert!(table.contains(lines), "{table}");
+}
+
+#[test]
 fn lost_packets_are_told_beside_the_data() {
     let mut summary = Summary::new(KeyKind::Flow, false);
     summary.add(&Snapshot { dropped: 7, ..Snapshot::default() });

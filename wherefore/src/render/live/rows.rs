@@ -27,7 +27,7 @@ pub(super) fn top(snapshot: &Snapshot, n: usize) -> Vec<&Flow> {
 }
 
 /// `in`, `out`, `?`: as seen from the host.
-const fn way(direction: Direction) -> &'static str {
+pub(super) const fn way(direction: Direction) -> &'static str {
     match direction {
         Direction::Ingress => "in",
         Direction::Egress => "out",

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use wherefore_common::{Amount, Reason, UnaccountedKey};
 
-use super::*;
+use super::{words::PLACES, *};
 use crate::{
     backend::Watched,
     coverage::{Compared, Coverage, Ledger, Unit, Verdict},
@@ -216,4 +216,42 @@ fn a_run_too_short_for_any_alert_says_what_it_would_take() {
     let text = too_short(2, 10, interval);
     assert!(text.contains("10 intervals of 5 s are needed, 50 s in all"), "{text}");
     assert_eq!((too_short(10, 10, interval), too_short(0, 0, interval)), (String::new(), String::new()));
+}
+
+#[test]
+fn packets_in_no_flow_are_told_by_interface_and_direction() {
+    let mut snapshot = Snapshot {
+        interfaces: (1..=2000).map(|index| (index, format!("veth{index}"))).collect(),
+        ..Snapshot::default()
+    };
+    let key = |ifindex, direction| UnaccountedKey {
+        ifindex,
+        direction,
+        reason: Reason::Filtered as u8,
+        ..UnaccountedKey::default()
+    };
+    snapshot.add_unaccounted(key(1, 0), Amount { packets: 60, wire_bytes: 3_600 });
+    snapshot.add_unaccounted(key(2, 1), Amount { packets: 1_234, wire_bytes: 99_000 });
+    let told = |snapshot: &Snapshot| {
+        let mut totals = Totals::default();
+        totals.add(snapshot);
+        assert!(totals.unaccounted.values().all(|places| places.len() <= PLACES + 2));
+        closing(&totals, Duration::from_secs(1), 0)
+    };
+    let text = told(&snapshot);
+    let expected = "in no flow, filtered: 1,294 packets, 102,600 bytes (veth2 out 1,234, veth1 in 60)\n";
+    assert!(text.contains(expected), "{text}");
+    for index in 3..=2000 {
+        snapshot.add_unaccounted(key(index, 0), Amount { packets: 1, wire_bytes: 60 });
+    }
+    let text = told(&snapshot);
+    // Of 1,024 places 1,022 have one packet, and the others the rest.
+    assert!(
+        text.contains(" (veth2 out 1,234, others in 976, veth1 in 60, ") && text.contains(", …)"),
+        "{text}"
+    );
+    // A capture does not know which way.
+    let mut capture = Snapshot::default();
+    capture.add_unaccounted(key(1, 2), Amount { packets: 5, wire_bytes: 300 });
+    assert!(told(&capture).contains("in no flow, filtered: 5 packets, 300 bytes\n"));
 }

@@ -2,16 +2,22 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
-use wherefore_common::Amount;
+use wherefore_common::{Amount, Direction};
 
 use super::{
     rows,
     status::{beside, blind, by_direction, lost_by_reason, rates, sum},
 };
 use crate::{
-    render::text::{bytes, count, duration, grouped, reason},
+    render::text::{bytes, clean, count, duration, grouped, reason},
     snapshot::Snapshot,
 };
+
+/// Interfaces and directions told apart of each reason in [`Totals`]: on a host of short-lived ones there is no end of
+/// them.
+pub(super) const PLACES: usize = 1024;
+/// As many of these are shown.
+const SHOWN: usize = 6;
 
 /// Sums since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +28,8 @@ pub struct Totals {
     pub directions: [Amount; 3],
     /// What was counted besides, on interfaces that are stacked on others.
     pub stacked: Amount,
-    /// Packets without a flow, by a reason's number.
-    pub unaccounted: BTreeMap<u8, Amount>,
+    /// Packets without a flow, by a reason's number; then by interface and [`wherefore_common::Direction`] as number.
+    pub unaccounted: BTreeMap<u8, BTreeMap<(String, u8), Amount>>,
     /// Packets that may stand for several on the wire.
     pub estimated: u64,
     /// Packets lost before they could be counted.
@@ -43,7 +49,12 @@ impl Totals {
         for (key, amount) in
             snapshot.unaccounted.iter().filter(|(key, _)| snapshot.counts_for_host(key.ifindex))
         {
-            self.unaccounted.entry(key.reason).or_default().add(amount);
+            let places = self.unaccounted.entry(key.reason).or_default();
+            let mut place = (snapshot.interface_name(key.ifindex).into_owned(), key.direction);
+            if places.len() >= PLACES && !places.contains_key(&place) {
+                place.0 = "others".to_owned();
+            }
+            places.entry(place).or_default().add(amount);
         }
         self.estimated += snapshot.estimated().values().sum::<u64>();
         self.dropped += snapshot.dropped;
@@ -133,13 +144,18 @@ pub fn closing(totals: &Totals, length: Duration, alerts: u64) -> String {
             count(totals.stacked.wire_bytes, "byte", "bytes")
         );
     }
-    for (number, amount) in totals.unaccounted.iter().filter(|(_, amount)| amount.packets > 0) {
+    for (number, places) in &totals.unaccounted {
+        let amount = sum(places.values().copied());
+        if amount.packets == 0 {
+            continue;
+        }
         let _ = writeln!(
             out,
-            "  in no flow, {}: {}, {}",
+            "  in no flow, {}: {}, {}{}",
             reason(*number),
             count(amount.packets, "packet", "packets"),
-            count(amount.wire_bytes, "byte", "bytes")
+            count(amount.wire_bytes, "byte", "bytes"),
+            shares(places)
         );
     }
     if totals.estimated > 0 {
@@ -164,6 +180,26 @@ pub fn closing(totals: &Totals, length: Duration, alerts: u64) -> String {
         );
     }
     out
+}
+
+/// ` (eth0 in 60, eth0 out 40)`: packets by interface and direction, the most first; nothing where no direction is
+/// known (captures).
+fn shares(places: &BTreeMap<(String, u8), Amount>) -> String {
+    let known = |direction: u8| Direction::from_u8(direction) != Direction::Unknown;
+    let mut places: Vec<_> = places.iter().filter(|((_, direction), _)| known(*direction)).collect();
+    places.sort_by_key(|(_, amount)| std::cmp::Reverse(amount.packets));
+    let mut shares: Vec<String> = places
+        .iter()
+        .take(SHOWN)
+        .map(|((interface, direction), amount)| {
+            let way = rows::way(Direction::from_u8(*direction));
+            format!("{} {way} {}", clean(interface), grouped(amount.packets))
+        })
+        .collect();
+    if places.len() > SHOWN {
+        shares.push("…".to_owned());
+    }
+    if shares.is_empty() { String::new() } else { format!(" ({})", shares.join(", ")) }
 }
 
 /// That a run of so many intervals of that length was too short for any alert, which takes `least` of them: a line.

@@ -346,10 +346,10 @@ fn other_forms_hold_the_same_rows() {
     assert!(table.out.contains("4 packets, 1,556 bytes"), "{}", table.out);
 }
 
-/// ARCHITECTURE.md's table names the reasons that the code has, no more and no less.
+/// The table of docs/output.md names the reasons that the code has, no more and no less.
 #[test]
 fn reasons_are_documented() {
-    let page = text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md"));
+    let page = text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/output.md"));
     let table = page.split("| `unaccounted` | when |").nth(1).expect("table of reasons");
     let documented: BTreeSet<&str> = table
         .lines()

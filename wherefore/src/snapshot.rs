@@ -112,7 +112,7 @@ pub struct Snapshot {
     /// which add up to it ([`Snapshot::imbalance`]).
     pub passed: BTreeMap<(u32, u8), Passed>,
     /// How that compares with the devices' own counters, by interface and [`Direction`] (as number); empty where
-    /// nobody knows (captures, libpcap with an expression), and of the interval in which an interface comes.
+    /// nobody knows (captures), and of the interval in which an interface comes.
     pub coverage: BTreeMap<(u32, u8), Coverage>,
     /// The flows that found no room in the table; how many they were can be estimated.
     pub lost: Lost,

@@ -223,8 +223,7 @@ pub struct CaptureArgs {
     /// Print the kernel programs' own debug messages
     #[arg(long)]
     pub kernel_log: bool,
-    /// Warn where the kernel programs count less than this part of what a device counts; 0: only where they count
-    /// nothing
+    /// Warn where less than this part of what a device counts is counted; 0: only where nothing is
     #[arg(long, value_name = "PART", default_value_t = default::MIN_COVERAGE, value_parser = values::number,
         allow_hyphen_values = true)]
     pub min_coverage: f64,

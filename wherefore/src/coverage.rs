@@ -119,6 +119,8 @@ pub struct Counts {
     pub estimated: u64,
     /// Counted by the device.
     pub device: Amount,
+    /// Counted by the device right before or behind it, while we began or ended: some of it may be in ours.
+    pub edges: Amount,
     /// Packets that the host dropped: at egress behind our count, at ingress before or behind it.
     pub dropped: u64,
 }
@@ -130,6 +132,7 @@ impl Counts {
         self.all.add(&other.all);
         self.estimated += other.estimated;
         self.device.add(&other.device);
+        self.edges.add(&other.edges);
         self.dropped += other.dropped;
     }
 
@@ -139,15 +142,14 @@ impl Counts {
     /// tells those that never came to our hook (a full backlog) not apart from those that nobody wanted after it,
     /// so it explains what is missing, as far as it goes. So do the headers that a merged packet lacks.
     fn compared(&self, unit: Unit, direction: Direction) -> Compared {
-        let (counted, device) = match unit {
-            Unit::HandedOver => (self.seen.packets, self.device.packets),
-            Unit::OnWire => (self.all.packets, self.device.packets),
-            Unit::Bytes => {
-                let counted = self.all.wire_bytes;
-                let headers = if self.estimated > 0 { counted / HEADERS } else { 0 };
-                (counted, explained(counted, self.device.wire_bytes, headers))
-            }
+        let (counted, mut device, edges) = match unit {
+            Unit::HandedOver => (self.seen.packets, self.device.packets, self.edges.packets),
+            Unit::OnWire => (self.all.packets, self.device.packets, self.edges.packets),
+            Unit::Bytes => (self.all.wire_bytes, self.device.wire_bytes, self.edges.wire_bytes),
         };
+        if unit == Unit::Bytes && self.estimated > 0 {
+            device = explained(counted, device, counted / HEADERS);
+        }
         let dropped = match unit {
             Unit::HandedOver | Unit::OnWire => self.dropped,
             // Bytes of dropped packets are counted by nobody: they were like the others.
@@ -158,9 +160,9 @@ impl Counts {
             }
         };
         if direction == Direction::Egress {
-            Compared { counted: counted.saturating_sub(dropped), device }
+            Compared { counted: counted.saturating_sub(dropped), device, edges }
         } else {
-            Compared { counted, device: explained(counted, device, dropped) }
+            Compared { counted, device: explained(counted, device, dropped), edges }
         }
     }
 
@@ -168,7 +170,7 @@ impl Counts {
     fn distance(&self, unit: Unit, direction: Direction) -> f64 {
         match self.compared(unit, direction) {
             Compared { counted: 0, .. } | Compared { device: 0, .. } => f64::INFINITY,
-            Compared { counted, device } => (counted as f64 / device as f64).ln().abs(),
+            Compared { counted, device, .. } => (counted as f64 / device as f64).ln().abs(),
         }
     }
 }

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wherefore_common::Direction;
+use wherefore_common::{Amount, Direction};
 
 use super::{
-    Backend, Description, Error,
+    Backend, Description, Error, LiveSettings, interfaces,
     probe::{self, Attached, DeviceCounters, Way},
 };
 use crate::{
@@ -34,23 +34,42 @@ pub(super) struct Covered<B> {
 }
 
 impl<B: Counted> Covered<B> {
-    /// Of a backend that has just begun, on devices of the calling thread's network namespace; `least` as of
-    /// [`Track::add`].
-    pub fn new(backend: B, least: f64) -> Self {
-        let mut watch = Watch::new(least);
-        let readings = watch.read(&backend.places());
-        watch.begin(readings);
-        Self { backend, watch }
+    /// Starts a backend on devices of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// Those of `start`.
+    pub fn start(
+        settings: &LiveSettings,
+        start: impl FnOnce(&LiveSettings) -> Result<B, Error>,
+    ) -> Result<Self, Error> {
+        let mut watch = Watch::new(settings.min_coverage);
+        // What is wrong with the request `start` says.
+        let indexes = interfaces::plan(&settings.interfaces)
+            .map(|plan| plan.watched().map(|verdict| verdict.interface.index).collect())
+            .unwrap_or_default();
+        let before = watch.read(indexes).unwrap_or_default();
+        let backend = start(settings)?;
+        let readings = watch.read(indexes_of(&backend.places()));
+        watch.begin(readings.clone());
+        if let Some(readings) = &readings {
+            watch.edges(&before, readings);
+        }
+        Ok(Self { backend, watch })
     }
 
     /// Ends an interval: the devices' counters are read, then ours.
     fn end(
         &mut self,
         end: impl FnOnce(&mut B) -> Result<Option<Snapshot>, Error>,
+        last: bool,
     ) -> Result<Option<Snapshot>, Error> {
         let places = self.backend.places();
-        let readings = self.watch.read(&places);
+        let readings = self.watch.read(indexes_of(&places));
         let mut ended = end(&mut self.backend)?;
+        if last && let Some(readings) = &readings {
+            let behind = self.watch.read(indexes_of(&places)).unwrap_or_default();
+            self.watch.edges(readings, &behind);
+        }
         if let Some(snapshot) = &mut ended {
             self.watch.end(readings, snapshot, &places, &self.backend);
         }
@@ -68,13 +87,17 @@ impl<B: Counted> Backend for Covered<B> {
     }
 
     fn poll(&mut self) -> Result<Option<Snapshot>, Error> {
-        self.end(Backend::poll)
+        self.end(Backend::poll, false)
     }
 
     fn stop(&mut self) -> Result<Option<Snapshot>, Error> {
         // Devices go on counting when nobody does here.
-        self.end(Backend::stop)
+        self.end(Backend::stop, true)
     }
+}
+
+fn indexes_of(places: &BTreeSet<(u32, u8)>) -> BTreeSet<u32> {
+    places.iter().map(|(index, _)| *index).collect()
 }
 
 /// Counters of devices at one time, by interface; ingress, then egress.
@@ -95,6 +118,8 @@ struct Watch {
 struct Device {
     /// At the end of the last interval; `None` where they could not be read.
     last: Option<[Counters; 2]>,
+    /// Counted by the device while the backend began or ended; of that interval only.
+    edges: [Amount; 2],
     tracks: [Track; 2],
     told: [Verdict; 2],
 }
@@ -109,9 +134,7 @@ impl Watch {
 
     /// The devices' counters now, without those of devices that are gone; `None` where the kernel does not tell,
     /// which is said once.
-    fn read(&mut self, places: &BTreeSet<(u32, u8)>) -> Option<Readings> {
-        let mut indexes: Vec<u32> = places.iter().map(|(index, _)| *index).collect();
-        indexes.dedup();
+    fn read(&mut self, indexes: BTreeSet<u32>) -> Option<Readings> {
         match self.counters.as_ref()?.read(indexes) {
             Ok(readings) => Some(readings),
             Err(error) => {
@@ -136,9 +159,21 @@ impl Watch {
             let last = Some(last);
             self.devices.entry(index).and_modify(|device| device.last = last).or_insert_with(|| Device {
                 last,
+                edges: [Amount::default(); 2],
                 tracks: [Direction::Ingress, Direction::Egress].map(Track::new),
                 told: [Verdict::Fine; 2],
             });
+        }
+    }
+
+    /// Takes what was read before and behind the time in which the backend began or ended.
+    fn edges(&mut self, before: &Readings, behind: &Readings) {
+        for (index, before) in before {
+            let Some(device) = self.devices.get_mut(index) else { continue };
+            let Some(behind) = behind.get(index) else { continue };
+            for (way, edges) in device.edges.iter_mut().enumerate() {
+                *edges = behind[way].since(&before[way]).map(|(passed, _)| passed).unwrap_or_default();
+            }
         }
     }
 
@@ -173,6 +208,7 @@ impl Watch {
                     all: passed.all,
                     estimated: estimated.get(&place).copied().unwrap_or_default(),
                     device: counted,
+                    edges: std::mem::take(&mut device.edges[at]),
                     dropped,
                 };
                 let coverage = device.tracks[at].add(&counts, self.least);

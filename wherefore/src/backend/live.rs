@@ -29,11 +29,11 @@ pub fn start(choice: Choice, why: &str, settings: &LiveSettings) -> Result<Box<d
 }
 
 fn ebpf(settings: &LiveSettings) -> Result<Box<dyn Backend>, Error> {
-    Ok(Box::new(Covered::new(ebpf::start(settings)?, settings.min_coverage)))
+    Ok(Box::new(Covered::start(settings, ebpf::start)?))
 }
 
 fn pcap(settings: &LiveSettings, why: String) -> Result<Box<dyn Backend>, Error> {
-    Ok(Box::new(Covered::new(pcap_live::start(settings, why)?, settings.min_coverage)))
+    Ok(Box::new(Covered::start(settings, |settings| pcap_live::start(settings, why))?))
 }
 
 /// The reason in one line, as the line that says what is watched shows it.

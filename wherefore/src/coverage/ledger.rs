@@ -15,6 +15,8 @@ pub struct Compared {
     pub counted: u64,
     /// Counted by the device, less what the host dropped between the device and us.
     pub device: u64,
+    /// Counted by the device besides, right before or behind this time, while we began or ended to count.
+    pub edges: u64,
 }
 
 /// Both counts over steps that follow each other, and how much of the device's is not in ours.
@@ -27,6 +29,7 @@ pub struct Compared {
 pub struct Ledger {
     counted: u64,
     device: u64,
+    edges: u64,
     missing: u64,
     /// Counted here; the device may tell of it in the next step.
     ahead: u64,
@@ -37,9 +40,10 @@ pub struct Ledger {
 impl Ledger {
     /// Adds a step that took `length`, [`LAG`] or longer but for the last one.
     pub fn add(&mut self, step: &Compared, length: Duration) {
-        let Compared { counted, device } = *step;
+        let Compared { counted, device, edges } = *step;
         self.counted += counted;
         self.device += device;
+        self.edges += edges;
         // The oldest first: what the device tells was counted here before, as far as it goes.
         let told = device.saturating_sub(self.ahead);
         let lack = told.saturating_sub(counted);
@@ -86,11 +90,18 @@ impl Ledger {
         (self.device > 0).then(|| 1.0 - self.missing() as f64 / self.device as f64)
     }
 
-    /// Our count as a part of the device's: above 1 where that comes late, or counts otherwise. `None` where the
-    /// device counts nothing.
+    /// What we count more than the device, less what may have passed while we began or ended.
+    #[must_use]
+    pub const fn excess(&self) -> u64 {
+        self.counted.saturating_sub(self.device).saturating_sub(self.edges)
+    }
+
+    /// Our count as a part of the device's, without what may have passed while we began or ended: above 1 where that
+    /// comes late, or counts otherwise. `None` where the device counts nothing.
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
-        (self.device > 0).then(|| self.counted as f64 / self.device as f64)
+        let counted = self.counted.min(self.device) + self.excess();
+        (self.device > 0).then(|| counted as f64 / self.device as f64)
     }
 }
 
@@ -123,7 +134,9 @@ mod tests {
 
     fn ledger(steps: impl IntoIterator<Item = (u64, u64)>) -> Ledger {
         let mut ledger = Ledger::default();
-        steps.into_iter().for_each(|(counted, device)| ledger.add(&Compared { counted, device }, STEP));
+        steps
+            .into_iter()
+            .for_each(|(counted, device)| ledger.add(&Compared { counted, device, edges: 0 }, STEP));
         ledger
     }
 

@@ -176,6 +176,22 @@ fn what_is_estimated_is_held_by_its_bytes() {
     }
 }
 
+/// Attaching takes some milliseconds, in which packets may be counted or not.
+#[test]
+fn what_passed_while_counting_began_or_ended_is_neither_missing_nor_too_much() {
+    for (direction, counted) in DIRECTIONS.into_iter().flat_map(|way| [(way, 1000), (way, 1015), (way, 1030)])
+    {
+        let mut track = Track::new(direction);
+        let coverage = track.add(&Counts { edges: amount(30), ..plain(counted, 1000) }, LEAST);
+        assert_eq!((coverage.window.missing(), coverage.window.ratio()), (0, Some(1.0)));
+        // They may be those that the device tells next, too.
+        let more = counted - 1000;
+        assert_eq!(track.add(&plain(1000, 1000 + more), LEAST).window.missing(), 0);
+        let coverage = track.add(&Counts { edges: amount(30), ..plain(900, 1000) }, LEAST);
+        assert_eq!(coverage.window.missing(), 100);
+    }
+}
+
 /// A driver that shows its counters late, and a burst at an interval's end that leaves the window before its late
 /// part does.
 #[test]
@@ -261,6 +277,7 @@ proptest! {
                     all: of(2),
                     device: of(4),
                     estimated: rest[5],
+                    edges: of(3),
                     dropped: rest[6],
                 };
                 let coverage = track.add(&counts, least);

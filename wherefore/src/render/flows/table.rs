@@ -116,8 +116,10 @@ fn both_counts(ledger: &Ledger, unit: &str) -> String {
         both
     } else if missing > 0 {
         format!("{both}, yet {} missing: at times it counts less than we", grouped(missing))
-    } else {
+    } else if ledger.excess() > 0 {
         format!("{both}: it counts later, or less, than we")
+    } else {
+        format!("{both}: the others passed while counting began or ended")
     }
 }
 

@@ -184,7 +184,7 @@ fn coverage_is_told_by_interface_direction_and_unit() {
     let mut summary = Summary::new(KeyKind::Flow, false);
     for mut snapshot in intervals() {
         for (direction, counted, device) in [(0, 0, 0), (1, 31, 50)] {
-            let interval = Compared { counted, device };
+            let interval = Compared { counted, device, edges: 0 };
             snapshot.coverage.insert(
                 (1, direction),
                 Coverage {

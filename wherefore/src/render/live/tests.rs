@@ -171,7 +171,7 @@ fn the_host_s_totals_count_once_what_is_stacked() {
 #[test]
 fn coverage_is_shown_and_its_lack_warned_of() {
     let covered = |counted, verdict| {
-        let (interval, span) = (Compared { counted, device: 10_000 }, Duration::from_secs(62));
+        let (interval, span) = (Compared { counted, device: 10_000, edges: 0 }, Duration::from_secs(62));
         let mut window = Ledger::default();
         window.add(&interval, span);
         Coverage { unit: Unit::OnWire, interval, window, span, verdict }

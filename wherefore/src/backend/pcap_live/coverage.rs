@@ -1,4 +1,7 @@
 //! Why libpcap misses packets that a device counts.
+//!
+//! What libpcap calls `ps_ifdrop` is what the card itself missed (`rx_missed_errors` and `rx_fifo_errors` of the
+//! device): nothing that the device counts as received, and so nothing that is missing here.
 
 use std::collections::BTreeSet;
 

@@ -77,6 +77,18 @@ fn a_gap_of_years_is_crossed_at_once() {
 }
 
 #[test]
+fn a_capture_too_short_for_any_alert_says_what_it_would_take() {
+    let folder = Folder::new();
+    let words = "too short to judge anything: 10 intervals of 5 s are needed, 50 s in all";
+    let says = |intervals: u64, flags: &str| {
+        let name = format!("{intervals}.pcap");
+        replay(&folder.file(&name, &pcap_of(&calm(0..intervals))), flags).out.contains(words)
+    };
+    assert!(says(9, ""));
+    assert!(!says(10, "") && !says(9, "--min-history 9") && !says(9, "--interval 4s"));
+}
+
+#[test]
 fn the_cooldown_runs_by_the_files_clock() {
     let folder = Folder::new();
     // The second burst comes 200 s later, when the first is out of the series' memory of 30 intervals.

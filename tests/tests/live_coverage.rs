@@ -341,8 +341,8 @@ fn what_libpcap_loses_is_missed_and_said() {
     let mut told = None;
     wait_until("a word of coverage", PATIENCE, || {
         agent.signal(Signal::SIGSTOP);
-        // 40,000 of 142 bytes each; 8 MiB hold fewer.
-        frames.send(40_000, 0);
+        // 8 MiB hold a third of these.
+        frames.send(120_000, 0);
         agent.signal(Signal::SIGCONT);
         agent.wait_for_intervals(agent.intervals() + 2);
         told = words(&agent).pop();

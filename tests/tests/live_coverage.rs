@@ -202,13 +202,31 @@ fn what_libpcap_counts_is_held_against_the_device_too() {
     wait_until("what was sent", PATIENCE, || {
         // In each interval most are dropped, until some were sent.
         if ledger.counted() < 3 {
-            (0..100).for_each(|_| drop(socket.send_to(&[0; 1000], far(3000)).unwrap()));
+            for _ in 0..100 {
+                socket.send_to(&[0; 1000], far(3000)).unwrap();
+            }
         }
         let snapshot = backend.poll().unwrap().unwrap();
         ledger.add(&snapshot.coverage[&place].interval, snapshot.length);
         ledger.counted() >= 3 && ledger.counted() == ledger.device()
     });
 
+    // What an expression rejects is counted as well.
+    let netns = pair::namespace();
+    let expression = Some("tcp".into());
+    let mut backend = netns.run(|| pcap(&LiveSettings { expression, ..settings }));
+    let socket = netns.run(pair::socket).unwrap();
+    for _ in 0..500 {
+        socket.send_to(&[0; 1000], far(3000)).unwrap();
+    }
+    let place = (device::index(&netns, NEAR), Direction::Egress as u8);
+    let mut ledger = Ledger::default();
+    wait_until("what is filtered", PATIENCE, || {
+        let snapshot = backend.poll().unwrap().unwrap();
+        assert!(snapshot.flows.is_empty(), "{snapshot:?}");
+        ledger.add(&snapshot.coverage[&place].interval, snapshot.length);
+        ledger.counted() >= 500 && ledger.counted() == ledger.device()
+    });
     // On the loopback device it sees each packet once, though the device sends and receives it.
     let loopback = LiveSettings { interfaces: Request::named(["lo"]), ..scenario::settings() };
     let mut backend = netns.run(|| pcap(&loopback));

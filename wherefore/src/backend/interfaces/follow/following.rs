@@ -1,18 +1,13 @@
-//! Follows the interfaces as they come, go and change their names, and lets a backend watch them.
-//!
-//! A thread of its own in the network namespace of whoever began: it waits for what rtnetlink tells, so that a new
-//! interface is counted milliseconds later and not at the next poll, and only there can be attached. A poll asks it
-//! for the names of the interval; then all that changed before the question has been heeded.
+//! The thread: what it knows, what it waits for, and how it brings what is watched into line with the rule.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    io::{self, Read as _, Write as _},
+    io::Read as _,
     os::{
         fd::{AsFd as _, BorrowedFd},
         unix::net::UnixStream,
     },
-    sync::{Arc, mpsc},
-    thread::JoinHandle,
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -22,179 +17,23 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use super::{Interface, Memory, Plan, Request, Verdict, choose, list::Listing};
+use super::{Attach, Seat, Started, View, tell};
 use crate::{
     backend::{
         Error, Watched,
+        interfaces::{Interface, Memory, Request, Verdict, choose, failed, list::Listing},
         probe::{Changes, Seen},
     },
     clean::clean,
     locality::HostAddresses,
-    snapshot::Snapshot,
 };
-
-/// How a backend begins and ends to count an interface.
-pub(in crate::backend) trait Attach: Send + 'static {
-    /// Begins; the hook in use.
-    ///
-    /// # Errors
-    /// Why it cannot.
-    fn attach(&mut self, interface: &Interface) -> Result<String, Error>;
-
-    /// Ends, also where the interface is gone. What was counted stays counted.
-    fn detach(&mut self, indexes: &[u32]);
-
-    /// The interface has another name or MTU, or went up or down.
-    fn renew(&mut self, interface: &Interface);
-
-    /// Looks whether all is as it should be. At every poll.
-    fn check(&mut self);
-
-    /// Only interfaces that are up can be counted.
-    fn wants_up(&self) -> bool {
-        false
-    }
-}
-
-/// What an interval is to be told about the interfaces: those watched in it, also those gone meanwhile.
-#[derive(Debug, Default)]
-struct View {
-    interfaces: BTreeMap<u32, Seat>,
-    addresses: HostAddresses,
-}
-
-/// A watched interface as a snapshot names it.
-#[derive(Clone, Debug)]
-struct Seat {
-    name: String,
-    stacked: bool,
-}
 
 /// Interfaces attached to before a poll is answered. The two TCX programs of one take 30 ms, on a busy machine 170 ms:
 /// the kernel waits for a grace period each.
 const AT_A_TIME: usize = 2;
 
-/// The thread that follows.
-pub(in crate::backend) struct Follower {
-    /// Asks for a view; behind it a byte through `wake`.
-    ask: mpsc::Sender<mpsc::Sender<View>>,
-    /// Dropped to stop the thread.
-    wake: Option<UnixStream>,
-    thread: Option<JoinHandle<View>>,
-    /// Those of the interval before. What libpcap hands over late may be of one that is gone since.
-    before: BTreeMap<u32, Seat>,
-}
-
-/// What is watched at the start.
-pub(in crate::backend) struct Started {
-    pub watched: Vec<Watched>,
-    /// Why these.
-    pub why: String,
-}
-
-impl Follower {
-    /// Attaches to what `request` asks for, and follows from then on.
-    ///
-    /// # Errors
-    /// [`Error::NoInterface`] for a name that does not exist now; [`Error::System`] where there is nothing to watch, or
-    /// the interfaces cannot be listed; what `attach` says about an interface, unless a glob asked for it and others
-    /// are watched. Nothing stays attached after an error.
-    pub fn start(request: &Request, attach: impl Attach) -> Result<(Self, Started), Error> {
-        let failed = |error: io::Error| Error::System {
-            action: "following the network interfaces".into(),
-            reason: error.to_string(),
-        };
-        let mut following = Following::new(request.clone(), attach)?;
-        let started = following.begin()?;
-        let (wake, woken) = UnixStream::pair().map_err(failed)?;
-        woken.set_nonblocking(true).map_err(failed)?;
-        let (ask, asked) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("interfaces".into())
-            .spawn(move || following.run(woken, &asked))
-            .map_err(failed)?;
-        Ok((Self { ask, wake: Some(wake), thread: Some(thread), before: BTreeMap::new() }, started))
-    }
-
-    /// Names the interfaces of the interval that has just ended, with all that changed until now. To be called once
-    /// what it counted is known: then every interface that could be counted in it is, too. After [`Self::stop`]
-    /// without effect.
-    ///
-    /// # Errors
-    /// [`Error::System`] when the thread ended by a fault.
-    pub fn describe(&mut self, snapshot: &mut Snapshot) -> Result<(), Error> {
-        let Some(wake) = &mut self.wake else { return Ok(()) };
-        let (answer, view) = mpsc::channel();
-        let view = self
-            .ask
-            .send(answer)
-            .ok()
-            .and_then(|()| wake.write_all(&[0]).ok())
-            .and_then(|()| view.recv().ok())
-            .ok_or_else(crashed)?;
-        self.put(view, snapshot);
-        Ok(())
-    }
-
-    /// Detaches from everything; what is counted then is all there will be.
-    ///
-    /// # Errors
-    /// As [`Self::describe`].
-    pub fn stop(&mut self) -> Result<Last, Error> {
-        self.wake = None;
-        let view = self.thread.take().and_then(|thread| thread.join().ok());
-        view.map(Last).ok_or_else(crashed)
-    }
-
-    /// As [`Self::describe`], of the last interval.
-    pub fn describe_last(&mut self, last: Last, snapshot: &mut Snapshot) {
-        self.put(last.0, snapshot);
-    }
-
-    fn put(&mut self, view: View, snapshot: &mut Snapshot) {
-        let mut seats = view.interfaces;
-        // Only where one is gone is there anything to look for.
-        if self.before.keys().any(|index| !seats.contains_key(index)) {
-            let flows = snapshot.flows.iter().map(|flow| flow.key.ifindex);
-            let lost = snapshot.unaccounted.keys().map(|key| key.ifindex);
-            let passed = snapshot.passed.keys().map(|(index, _)| *index);
-            for index in flows.chain(lost).chain(passed) {
-                if !seats.contains_key(&index)
-                    && let Some(seat) = self.before.get(&index)
-                {
-                    seats.insert(index, seat.clone());
-                }
-            }
-        }
-        snapshot.interfaces.extend(seats.iter().map(|(index, seat)| (*index, seat.name.clone())));
-        snapshot.stacked = seats.iter().filter(|(_, seat)| seat.stacked).map(|(index, _)| *index).collect();
-        snapshot.host_addresses = Some(Arc::new(view.addresses));
-        self.before = seats;
-    }
-}
-
-/// What the last interval is to be told.
-pub(in crate::backend) struct Last(View);
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        if self.thread.is_some()
-            && let Err(error) = self.stop()
-        {
-            tracing::error!("{error}");
-        }
-    }
-}
-
-fn crashed() -> Error {
-    Error::System {
-        action: "following the network interfaces".into(),
-        reason: "stopped by a fault of this program; please report the message above".into(),
-    }
-}
-
 /// What the thread knows.
-struct Following<A> {
+pub(super) struct Following<A> {
     attach: A,
     request: Request,
     /// `None` where the kernel does not tell of changes: then every look lists anew.
@@ -221,12 +60,12 @@ struct Following<A> {
 }
 
 /// A watched interface.
-struct Entry {
-    name: String,
-    up: bool,
-    mtu: Option<u32>,
-    stacked: bool,
-    reason: String,
+pub(super) struct Entry {
+    pub name: String,
+    pub up: bool,
+    pub mtu: Option<u32>,
+    pub stacked: bool,
+    pub reason: String,
 }
 
 impl Entry {
@@ -242,12 +81,12 @@ impl Entry {
 }
 
 impl<A: Attach> Following<A> {
-    fn new(request: Request, attach: A) -> Result<Self, Error> {
+    pub fn new(request: Request, attach: A) -> Result<Self, Error> {
         let changes = Changes::listen();
         if let Err(error) = &changes {
             tracing::warn!("the kernel does not tell of new interfaces ({error}); looking at every interval");
         }
-        let listing = Listing::new().map_err(|error| super::failed(&error))?;
+        let listing = Listing::new().map_err(|error| failed(&error))?;
         let addresses = listing.host_addresses();
         Ok(Self {
             attach,
@@ -267,7 +106,7 @@ impl<A: Attach> Following<A> {
         })
     }
 
-    fn begin(&mut self) -> Result<Started, Error> {
+    pub fn begin(&mut self) -> Result<Started, Error> {
         let plan = choose(&self.listing.interfaces(), &self.request, &Memory::default());
         plan.check()?;
         let mut watched = Vec::new();
@@ -296,7 +135,7 @@ impl<A: Attach> Following<A> {
         for verdict in &plan.verdicts {
             tracing::debug!("{}: {}", clean(&verdict.interface.name), verdict.reason);
         }
-        self.say_unmet(&plan);
+        tell::unmet(&plan, &self.request, self.entries.is_empty());
         self.blind = self.entries.is_empty();
         let why = plan.why.clone();
         self.memory = plan.memory;
@@ -304,7 +143,7 @@ impl<A: Attach> Following<A> {
     }
 
     /// Until the other end of `woken` is closed; then the last view.
-    fn run(mut self, mut woken: UnixStream, asked: &mpsc::Receiver<mpsc::Sender<View>>) -> View {
+    pub fn run(mut self, mut woken: UnixStream, asked: &mpsc::Receiver<mpsc::Sender<View>>) -> View {
         let mut bytes = [0; 64];
         loop {
             if let Err(error) = self.wait(woken.as_fd()) {
@@ -465,25 +304,11 @@ impl<A: Attach> Following<A> {
         }
     }
 
-    /// Says what is new about an interface that is watched already.
+    /// What is new about an interface that is watched already.
     fn renew(&mut self, verdict: &Verdict) {
         let interface = &verdict.interface;
         let Some(entry) = self.entries.get_mut(&interface.index) else { return };
-        if entry.name != interface.name {
-            tracing::info!("{} is called {} now", clean(&entry.name), clean(&interface.name));
-        }
-        let name = clean(&interface.name);
-        if entry.up != interface.up {
-            tracing::info!("{name} is {}", if interface.up { "up" } else { "down" });
-        }
-        match (entry.stacked, verdict.stacked) {
-            (false, true) => {
-                tracing::info!("{name} is no longer part of the host's totals: {}", verdict.reason);
-            }
-            (true, false) => tracing::info!("{name} is part of the host's totals now"),
-            _ if entry.reason != verdict.reason => tracing::info!("{name} is watched: {}", verdict.reason),
-            _ => {}
-        }
+        tell::renewed(entry, verdict);
         let changed =
             (entry.name.as_str(), entry.up, entry.mtu) != (&interface.name, interface.up, interface.mtu);
         *entry = Entry::new(verdict);
@@ -497,32 +322,8 @@ impl<A: Attach> Following<A> {
         let Interface { index, name, .. } = &verdict.interface;
         let text = error.to_string();
         if self.refused.get(index) != Some(&text) {
-            tracing::warn!("{} is not watched: {text}", clean(name));
+            tell::refused(name, &text);
             self.refused.insert(*index, text);
-        }
-    }
-
-    fn say_unmet(&self, plan: &Plan) {
-        let watched = self.entries.len();
-        for text in &plan.unmet {
-            let hidden = plan.verdicts.iter().find(|verdict| {
-                verdict.stacked
-                    && self.request.include.iter().any(|pattern| {
-                        pattern.to_string() == *text && pattern.matches(&verdict.interface.name)
-                    })
-            });
-            match hidden {
-                Some(verdict) => tracing::warn!(
-                    "-i {text}: what it matches is counted on other interfaces already ({}: {}); --stacked watches \
-                     it all the same",
-                    clean(&verdict.interface.name),
-                    verdict.reason
-                ),
-                None if watched == 0 => {
-                    tracing::warn!("-i {text} matches no interface: nothing is counted until one is there");
-                }
-                None => tracing::warn!("-i {text} matches no interface yet"),
-            }
         }
     }
 

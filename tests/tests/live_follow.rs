@@ -1,7 +1,7 @@
 //! Interfaces come, go, change their names and their routes while a backend counts: what they carry is counted to
 //! the packet, under the right name. With both live backends.
 
-use std::net::Ipv4Addr;
+use std::{fs, net::Ipv4Addr};
 
 use nix::sys::signal::Signal;
 use wherefore::{
@@ -54,7 +54,7 @@ fn a_new_interface_does_not_wait_for_a_poll() {
         let arguments = ["run", "-i", "ct*", "--interval", "1h", "--backend", backend];
         let mut agent = run_agent(Some(&host), &arguments);
         agent.wait_for_line(Stream::Out, PATIENCE, |line| {
-            line.contains("nothing is counted until one is there")
+            line.contains("nothing is counted until one is there; there are: lo")
         });
         agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("interfaces: matching ct*"));
         cable(&host, "ct0", "198.51.100", &world);
@@ -149,6 +149,63 @@ fn the_default_route_leads_from_one_to_another() {
         watch.watches(&["eth1"]);
         host.ip("route add default nexthop via 192.0.2.2 nexthop via 198.51.100.2");
         assert_eq!(watch.poll(), ["eth0", "eth1"]);
+    });
+}
+
+/// By nexthop objects: one, a group, one that leads elsewhere, one that goes and takes its route along.
+#[test]
+fn nexthop_objects_lead_from_one_to_another() {
+    // With 0 the kernel lists no interface with such a route, and says nothing of the route when the object changes.
+    for compatible in ["1", "0"] {
+        with_both(|choice| {
+            let (host, world) = (Netns::new("host"), Netns::new("world"));
+            cable(&host, "eth0", "192.0.2", &world);
+            cable(&host, "eth1", "198.51.100", &world);
+            let mode = "/proc/sys/net/ipv4/nexthop_compat_mode";
+            host.run(|| fs::write(mode, compatible)).unwrap_or_else(|error| panic!("{mode}: {error}"));
+            host.ip("nexthop add id 1 via 192.0.2.2 dev eth0");
+            host.ip("nexthop add id 2 via 198.51.100.2 dev eth1");
+            host.ip("nexthop add id 10 group 1");
+            host.ip("route add default nhid 10");
+            let mut watch = Watch::start(&host, choice, Request::default());
+            assert_eq!(watch.backend.description().chosen, "default route");
+            watch.watches(&["eth0"]);
+            host.ip("nexthop replace id 10 group 1/2");
+            watch.watches(&["eth0", "eth1"]);
+            host.ip("nexthop replace id 10 group 2");
+            watch.watches(&["eth1"]);
+            host.ip("nexthop replace id 2 via 192.0.2.2 dev eth0");
+            watch.watches(&["eth0"]);
+            host.ip("route add default via 198.51.100.2 metric 100");
+            watch.watches(&["eth0", "eth1"]);
+            host.ip("nexthop delete id 10");
+            watch.watches(&["eth1"]);
+        });
+    }
+}
+
+/// Forwarding decides whether what leads into the host is part of its totals.
+#[test]
+fn forwarding_that_is_switched_on_and_off_is_heeded() {
+    with_both(|choice| {
+        for family in ["ipv4", "ipv6"] {
+            let (host, world) = (Netns::new("host"), Netns::new("world"));
+            cable(&host, "eth0", "192.0.2", &world);
+            cable(&host, "ct0", "198.51.100", &world);
+            host.ip("route add default via 192.0.2.2");
+            let mut watch = Watch::start(&host, choice, request("*"));
+            watch.watches(&["eth0", "ct0"]);
+            let switch = |name: &str, value: &str| {
+                let path = format!("/proc/sys/net/{family}/conf/{name}/forwarding");
+                host.run(|| fs::write(&path, value)).unwrap_or_else(|error| panic!("{path}: {error}"));
+            };
+            switch("ct0", "1");
+            watch.watches(&["eth0"]);
+            switch("ct0", "0");
+            watch.watches(&["eth0", "ct0"]);
+            switch("all", "1");
+            watch.watches(&["eth0"]);
+        }
     });
 }
 

@@ -1,12 +1,12 @@
 //! The interfaces as rtnetlink lists them, put together, and kept current list by list.
 
-use std::{collections::BTreeSet, io};
+use std::io;
 
 use super::{Interface, LinkKind};
 use crate::{
     backend::{
         Error,
-        probe::{Address, Link, Routing, Seen},
+        probe::{Address, DefaultRoutes, Link, Routing, Seen},
     },
     locality::HostAddresses,
 };
@@ -16,8 +16,7 @@ use crate::{
 pub(super) struct Listing {
     links: Vec<Link>,
     addresses: Vec<Address>,
-    /// Interfaces of the default routes.
-    routes: BTreeSet<u32>,
+    routes: DefaultRoutes,
 }
 
 impl Listing {
@@ -29,7 +28,7 @@ impl Listing {
     }
 
     /// Lists anew what is no longer true. A router's table of a million routes takes the kernel a second to list, so
-    /// that is done only when a default route, an address or a link went.
+    /// that is done only when a default route, an address, a link, or a nexthop object of a default route went.
     pub fn renew(&mut self, mut seen: Seen) -> io::Result<()> {
         let routing = Routing::open()?;
         if seen.links {
@@ -38,6 +37,7 @@ impl Listing {
             seen.routes |= states(&links) != states(&self.links);
             self.links = links;
         }
+        seen.routes |= seen.nexthops && self.routes.by_nexthop;
         if seen.addresses {
             self.addresses = routing.addresses()?;
         }
@@ -64,7 +64,7 @@ impl Listing {
             addresses: addresses.map(|address| (address.ip, address.prefix)).collect(),
             mtu: link.mtu,
             // Unreachable destinations are routed to the loopback device.
-            default_route: !loopback && self.routes.contains(&link.index),
+            default_route: !loopback && self.routes.interfaces.contains(&link.index),
             kind: link.kind.clone(),
             master: link.master,
             lower: link.lower,

@@ -2,6 +2,7 @@
 //! of a clsact qdisc and the making of a veth pair, which are here for the netlink they need.
 
 mod chain;
+mod changes;
 mod counters;
 pub(crate) mod create;
 mod devices;
@@ -10,6 +11,7 @@ pub mod ethtool;
 mod netlink;
 mod owner;
 mod relations;
+mod routes;
 mod rtnetlink;
 mod tcx;
 
@@ -23,13 +25,15 @@ use caps::{CapSet, Capability};
 
 pub use chain::{Attached, NAME_PREFIX, Place, Way, chain};
 pub(super) use chain::{chain_ids, filters, has_clsact, program_names, remove_clsact};
+pub(super) use changes::{Changes, Seen};
 pub(super) use counters::DeviceCounters;
 pub use devices::{Device, devices};
 pub(super) use error::causes;
 pub use error::os_error;
 pub(super) use owner::Owner;
 pub(super) use relations::{Relations, relations};
-pub(super) use rtnetlink::{Address, Changes, Link, Routing, Seen};
+pub(super) use routes::DefaultRoutes;
+pub(super) use rtnetlink::{Address, Link, Routing};
 
 /// What does not depend on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

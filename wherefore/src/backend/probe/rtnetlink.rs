@@ -1,15 +1,16 @@
-//! Links, addresses and default routes as rtnetlink(7) lists them, and word of their changes.
+//! Links, addresses and default routes as rtnetlink(7) lists them.
 
 use std::{
-    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsFd, BorrowedFd},
 };
 
 use nix::sys::socket::SockProtocol;
 
-use super::netlink::{Ask, Listener, Message, Socket, attribute, text, u16_at, u32_at};
+use super::{
+    netlink::{Ask, Socket, attribute, text, u16_at, u32_at},
+    routes::{self, DefaultRoutes, default_route},
+};
 
 /// A link, as `RTM_NEWLINK` tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,113 +80,42 @@ impl Routing {
         Ok(answer.iter().filter_map(|message| address(&message.body)).collect())
     }
 
-    /// The interfaces of the default routes in the main table, with all paths of each.
+    /// One link; none has that number: `None`.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn default_routes(&self) -> io::Result<BTreeSet<u32>> {
+    pub fn link(&self, index: u32) -> io::Result<Option<Link>> {
+        let mut request = [0; IFINFOMSG];
+        request[4..8].copy_from_slice(&index.to_ne_bytes());
+        match self.0.ask(libc::RTM_GETLINK, Ask::One, &request) {
+            Ok(answer) => Ok(answer.first().and_then(|message| link(&message.body))),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The default routes of the main table, with all paths of each.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn default_routes(&self) -> io::Result<DefaultRoutes> {
         let answer = self.0.ask(libc::RTM_GETROUTE, Ask::All, &[0; RTMSG])?;
-        let routes = answer.iter().filter(|message| message.kind == libc::RTM_NEWROUTE);
-        Ok(routes.filter_map(|message| default_route(&message.body)).flatten().collect())
+        let listed = answer.iter().filter(|message| message.kind == libc::RTM_NEWROUTE);
+        let listed: Vec<_> = listed.filter_map(|message| default_route(&message.body)).collect();
+        let nexthops = if listed.iter().any(|route| route.is_by_nexthop_alone()) {
+            self.0.ask(routes::RTM_GETNEXTHOP, Ask::All, &[0; NHMSG])?
+        } else {
+            Vec::new()
+        };
+        Ok(DefaultRoutes::new(&listed, nexthops.iter().map(|message| message.body.as_slice())))
     }
 }
 
-/// Which lists are no longer true.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// The links.
-    pub links: bool,
-    /// The addresses.
-    pub addresses: bool,
-    /// The default routes.
-    pub routes: bool,
-}
-
-impl Seen {
-    /// All of them.
-    pub const ALL: Self = Self { links: true, addresses: true, routes: true };
-
-    /// Nothing changed.
-    #[must_use]
-    pub fn is_nothing(self) -> bool {
-        self == Self::default()
-    }
-
-    /// These and those.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self {
-            links: self.links | other.links,
-            addresses: self.addresses | other.addresses,
-            routes: self.routes | other.routes,
-        }
-    }
-
-    fn add(&mut self, message: &Message) {
-        match message.kind {
-            libc::RTM_NEWLINK | libc::RTM_DELLINK => self.links = true,
-            libc::RTM_NEWADDR => self.addresses = true,
-            // With an address the kernel drops the IPv4 routes that need it, without a word.
-            libc::RTM_DELADDR => (self.addresses, self.routes) = (true, true),
-            // A router's table changes all the time; only the default routes matter.
-            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
-                self.routes |= message.body.get(1).is_none_or(|prefix| *prefix == 0);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Bytes of messages that may wait. A thousand new interfaces are some 2 MB.
-const WAITING: usize = 4 << 20;
-
-/// Hears of changes in the network namespace of the thread that made it, whoever asks.
-pub struct Changes(Listener);
-
-impl Changes {
-    /// Of links, addresses and routes. Listened to from now on: whoever lists afterwards misses nothing.
-    ///
-    /// # Errors
-    /// What socket(2) or bind(2) says.
-    pub fn listen() -> io::Result<Self> {
-        Self::with_room(WAITING)
-    }
-
-    fn with_room(waiting: usize) -> io::Result<Self> {
-        let groups = libc::RTMGRP_LINK
-            | libc::RTMGRP_IPV4_IFADDR
-            | libc::RTMGRP_IPV4_ROUTE
-            | libc::RTMGRP_IPV6_IFADDR
-            | libc::RTMGRP_IPV6_ROUTE;
-        Listener::open(groups.cast_unsigned(), waiting).map(Self)
-    }
-
-    /// What changed since the last call; everything where messages were missed. Never waits.
-    ///
-    /// # Errors
-    /// What recv(2) says.
-    pub fn take(&self) -> io::Result<Seen> {
-        let heard = self.0.take()?;
-        if heard.missed {
-            tracing::debug!("missed what changed about interfaces; listing them anew");
-            return Ok(Seen::ALL);
-        }
-        let mut seen = Seen::default();
-        heard.messages.iter().for_each(|message| seen.add(message));
-        Ok(seen)
-    }
-}
-
-impl AsFd for Changes {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// Lengths of struct ifinfomsg, ifaddrmsg and rtmsg of `linux/rtnetlink.h`.
+/// Lengths of struct ifinfomsg, ifaddrmsg and rtmsg of `linux/rtnetlink.h`, and of struct nhmsg of `linux/nexthop.h`.
 const IFINFOMSG: usize = 16;
 const IFADDRMSG: usize = 8;
-const RTMSG: usize = 12;
+pub(super) const RTMSG: usize = 12;
+pub(super) const NHMSG: usize = 8;
 
 /// struct ifinfomsg (type at 2, index at 4, flags at 8), then attributes.
 fn link(body: &[u8]) -> Option<Link> {
@@ -245,82 +175,11 @@ fn address(body: &[u8]) -> Option<Address> {
     Some(Address { index: u32_at(body, 4)?, ip, prefix: *body.get(1)? })
 }
 
-/// The interfaces of a route that leads anywhere from anywhere, if it is one: struct rtmsg (lengths of destination
-/// and source at 1 and 2, table at 4, type at 7, flags at 8), then attributes.
-fn default_route(body: &[u8]) -> Option<Vec<u32>> {
-    /// `RTNH_F_DEAD` of `linux/rtnetlink.h`: the link is down.
-    const DEAD: u32 = 1;
-    /// struct rtnexthop: length at 0, flags at 2, index at 4.
-    const RTNEXTHOP: usize = 8;
-    let attrs = body.get(RTMSG..)?;
-    let number = |kind| attribute(attrs, kind).and_then(|value| u32_at(value, 0));
-    let flags = u32_at(body, 8)?;
-    let table = number(libc::RTA_TABLE).unwrap_or_else(|| u32::from(body[4]));
-    if body[1] != 0
-        || body[2] != 0
-        || table != u32::from(libc::RT_TABLE_MAIN)
-        || body[7] != libc::RTN_UNICAST
-        || flags & libc::RTM_F_CLONED != 0
-    {
-        return None;
-    }
-    let mut out = Vec::new();
-    if flags & DEAD == 0 {
-        out.extend(number(libc::RTA_OIF));
-    }
-    let mut paths = attribute(attrs, libc::RTA_MULTIPATH).unwrap_or_default();
-    while let (Some(length), Some(flags), Some(index)) = (u16_at(paths, 0), paths.get(2), u32_at(paths, 4)) {
-        if u32::from(*flags) & DEAD == 0 {
-            out.push(index);
-        }
-        let length = usize::from(length).max(RTNEXTHOP).next_multiple_of(4);
-        paths = paths.get(length..).unwrap_or_default();
-    }
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::{super::netlink::encode_attribute, *};
-
-    fn route(head: [u8; 12], attributes: &[Vec<u8>]) -> Vec<u8> {
-        [head.to_vec(), attributes.concat()].concat()
-    }
-
-    const MAIN: [u8; 12] = [2, 0, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0];
-
-    #[test]
-    fn default_routes_with_all_their_paths_and_no_other() {
-        let oif = encode_attribute(libc::RTA_OIF, &7u32.to_ne_bytes());
-        assert_eq!(default_route(&route(MAIN, std::slice::from_ref(&oif))), Some(vec![7]));
-        // Prefix, source, table, type, flags.
-        for (at, value) in [(1, 8), (2, 8), (4, 255), (7, 7), (9, 2)] {
-            let mut head = MAIN;
-            head[at] = value;
-            assert_eq!(default_route(&route(head, std::slice::from_ref(&oif))), None, "{at}");
-        }
-        let other = encode_attribute(libc::RTA_TABLE, &1000u32.to_ne_bytes());
-        assert_eq!(default_route(&route(MAIN, &[oif, other])), None);
-
-        let path = |flags, index: u32| [&[8, 0, flags, 0][..], &index.to_ne_bytes()].concat();
-        let paths = [path(0, 3), path(1, 4), path(0, 5)].concat();
-        let multipath = encode_attribute(libc::RTA_MULTIPATH, &paths);
-        assert_eq!(default_route(&route(MAIN, &[multipath])), Some(vec![3, 5]));
-    }
-
-    #[test]
-    fn only_default_routes_are_worth_a_look() {
-        let seen = |kind, prefix: u8| {
-            let mut seen = Seen::default();
-            seen.add(&Message { kind, body: vec![2, prefix, 0, 0] });
-            seen
-        };
-        assert_eq!(seen(libc::RTM_NEWROUTE, 24), Seen::default());
-        assert_eq!(seen(libc::RTM_DELROUTE, 0), Seen { routes: true, ..Seen::default() });
-        assert_eq!(seen(libc::RTM_DELADDR, 24), Seen { links: false, ..Seen::ALL });
-    }
 
     #[test]
     fn a_point_to_point_address_is_the_near_end() {
@@ -331,40 +190,10 @@ mod tests {
         assert_eq!(address(&body), Some(Address { index: u32_at(&body, 4).unwrap(), ip, prefix: 32 }));
     }
 
-    /// In a network namespace of its own, which ends with the thread.
-    #[test]
-    fn whoever_missed_something_lists_everything() {
-        let required = std::env::var_os("WHEREFORE_REQUIRE_BPF").is_some_and(|value| value == "1");
-        let heard = std::thread::spawn(|| {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
-            let ip = |arguments: &str| {
-                std::process::Command::new("ip").args(arguments.split(' ')).status().map(drop)
-            };
-            let (changes, tight) = (Changes::listen()?, Changes::with_room(1)?);
-            ip("link set lo up")?;
-            for number in 0..20 {
-                ip(&format!("address add 192.0.2.{number}/32 dev lo"))?;
-            }
-            io::Result::Ok((changes.take()?, changes.take()?, tight.take()?))
-        });
-        let (heard, again, missed) = match heard.join() {
-            Ok(Ok(seen)) => seen,
-            other => {
-                assert!(!required, "{other:?}");
-                eprintln!("skipped: needs root to make a network namespace, and ip: {other:?}");
-                return;
-            }
-        };
-        assert!(heard.links && heard.addresses && !heard.routes, "{heard:?}");
-        assert!(again.is_nothing(), "{again:?}");
-        assert_eq!(missed, Seen::ALL);
-    }
-
     proptest! {
         #[test]
         fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = (link(&bytes), address(&bytes), default_route(&bytes));
-            let _ = default_route(&route(MAIN, &[encode_attribute(libc::RTA_MULTIPATH, &bytes)]));
+            let _ = (link(&bytes), address(&bytes));
         }
     }
 }

@@ -98,6 +98,31 @@ fn what_is_missing_is_said() {
     }
 }
 
+/// What one program measures for another is kept in a place of the CPU.
+#[test]
+fn lengths_are_left_to_libpcap_where_programs_interrupt_each_other() {
+    if !require_bpf() || !can_load() {
+        return;
+    }
+    let netns = namespace();
+    let start = |expression: &str, backend: &str| {
+        let mut flows =
+            command(&["flows", "-i", NEAR, "--for", "100ms", "-f", expression, "--backend", backend]);
+        flows.env(VARIABLE, KernelFeature::Uninterrupted.name());
+        netns.run(|| finish(flows, &[]))
+    };
+    for expression in ["len > 100", "greater 100", "udp and less 100"] {
+        let said = start(expression, "auto");
+        assert_eq!(said.code, 0, "{said:?}");
+        assert!(said.err.contains("with pcap: -f needs libpcap: it is about a length"), "{said:?}");
+    }
+    let refused = start("len > 100", "ebpf");
+    assert_eq!(refused.code, 78, "{refused:?}");
+    assert!(refused.err.contains("PREEMPT_RT") && refused.err.contains("--backend pcap"), "{refused:?}");
+    let other = start("udp port 53", "auto");
+    assert!(other.code == 0 && other.err.contains("with ebpf"), "{other:?}");
+}
+
 /// More entries than a batch asks for, so that the way by keys is a long one.
 #[test]
 fn thousands_of_flows_are_taken_out_by_key() {

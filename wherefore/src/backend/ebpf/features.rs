@@ -1,7 +1,7 @@
 //! What a kernel may lack, and how it is done then. docs/kernels.md has the whole list.
 //!
-//! Nothing here asks the kernel: what can be tried is tried where it is used, and only what would go wrong half-way is
-//! known by its version.
+//! What can be tried is tried where it is used, and only what would go wrong half-way is known by its version, or by what
+//! the kernel says of itself.
 
 use super::Error;
 use crate::backend::probe;
@@ -84,6 +84,14 @@ impl KernelFeature {
     pub fn by_version(self, release: &str) -> bool {
         !self.hidden() && probe::version(release).is_none_or(|version| version >= self.since())
     }
+}
+
+/// Whether the programs of one CPU cannot interrupt each other ([`KernelFeature::Uninterrupted`]), so that what one
+/// keeps in a place of its CPU is still there at its end.
+#[must_use]
+pub fn uninterrupted() -> bool {
+    let preempt_rt = std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1");
+    !preempt_rt && !KernelFeature::Uninterrupted.hidden()
 }
 
 /// Refuses a kernel that is too old to count in, before anything is loaded.

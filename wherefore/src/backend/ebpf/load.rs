@@ -17,7 +17,7 @@ use wherefore_common::{
 };
 
 use super::{
-    Error, cidr::Cidr, clock::Clock, features::KernelFeature, journal::Journal, mapped::Mapped, permission,
+    Error, cidr::Cidr, clock::Clock, features::uninterrupted, journal::Journal, mapped::Mapped, permission,
 };
 use crate::backend::probe::os_error;
 
@@ -138,7 +138,7 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
         |error: &(dyn std::error::Error + 'static)| permission::explain("load the kernel programs", error);
     let cpus = u32::try_from(nr_cpus().map_err(|(_, error)| permission::explain("count the CPUs", &error))?)
         .unwrap_or(1);
-    let per_cpu = !preempt_rt() && !KernelFeature::Uninterrupted.hidden();
+    let per_cpu = uninterrupted();
     if !per_cpu {
         tracing::info!("this kernel is PREEMPT_RT: packets are counted without a cache per CPU");
     }
@@ -253,11 +253,6 @@ fn program_fd<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a ProgramFd, ProgramEr
 fn cache_bits(cpus: u32) -> u8 {
     let all = |bits: u8| (2 * cpus as usize * (size_of::<Slot>() + size_of::<Aside>())) << bits;
     (1..=CACHE_BITS).rev().find(|bits| all(*bits) <= CACHE_LIMIT).unwrap_or(0)
-}
-
-/// Whether the kernel is a `PREEMPT_RT` one: there the programs of one CPU may interrupt each other.
-fn preempt_rt() -> bool {
-    std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1")
 }
 
 fn tables(

@@ -25,7 +25,7 @@ pub use assembler::Insn;
 pub use object::{Made, object};
 pub use translate::translate;
 
-use super::{Error, Hook, Start, Target, attach, load, permission::explain};
+use super::{Error, Hook, Start, Target, attach, features::uninterrupted, load, permission::explain};
 use crate::backend::classic::{self, CELLS, Unusable};
 
 /// For which kind of program instructions are.
@@ -80,6 +80,13 @@ pub enum Refusal {
     /// `protochain`.
     #[error("it has a loop in it (protochain)")]
     Loop,
+    /// `len`, `greater` or `less` on a `PREEMPT_RT` kernel. What a super-frame's first frame measures is kept in a place
+    /// of the CPU, where a program that interrupts another would put its own.
+    #[error(
+        "it is about a length (len, greater, less), which cannot be kept while programs of one CPU interrupt each \
+         other (PREEMPT_RT)"
+    )]
+    Interrupted,
     /// Cells beyond what the machine has.
     #[error("libpcap made a program with memory cell {cell}, and there are {CELLS}")]
     Memory {
@@ -185,6 +192,12 @@ impl Expression {
                     Error::Expression { expression: text.into(), reason: format!("{}: {error}", target.name) }
                 }
             })?;
+            if translate::is_about_length(&program) && !uninterrupted() {
+                return Err(Error::ExpressionForLibpcap {
+                    expression: text.into(),
+                    reason: Refusal::Interrupted.to_string(),
+                });
+            }
             programs.push((target.start, program));
         }
         Ok(Self { text: text.into(), programs })

@@ -82,6 +82,11 @@ pub fn translate(
     code.finish()
 }
 
+/// Whether the length of a packet decides, so that super-frames are measured.
+pub(super) fn is_about_length(program: &Program) -> bool {
+    program.0.iter().any(takes_length)
+}
+
 const fn takes_length(instruction: &Instruction) -> bool {
     matches!(instruction.code & op::CLASS, op::LD | op::LDX) && instruction.code & op::MODE == op::LEN
 }

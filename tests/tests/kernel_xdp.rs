@@ -4,11 +4,21 @@
 use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
-use wherefore::backend::{Hook, LiveSettings, ebpf, probe::ethtool::Ethtool};
+use wherefore::backend::{
+    Error, Hook, LiveSettings,
+    ebpf::{
+        self,
+        xdp_safety::{self, Judgement},
+    },
+    interfaces,
+    probe::ethtool::Ethtool,
+};
 use wherefore_tests::{
     Netns, PATIENCE,
     agent::Stream,
-    can_load, device,
+    can_load,
+    cli::{command, finish},
+    device,
     pair::{FAR, NEAR, namespace, only},
     run_agent, wait_until,
 };
@@ -37,14 +47,19 @@ fn a_pair_keeps_its_segmentation_unless_forced() {
 
         let unforced = LiveSettings { force_xdp: false, ..only(FAR, Hook::Xdp) };
         let refused = ebpf::start(&unforced).err().unwrap().to_string();
-        for words in [
-            "attach to vb (XDP)",
-            "driver veth: the other end of the pair (va) loses its segmentation offload (TSO, GSO)",
-            "--hook tc counts the same",
-            "--force-xdp",
-        ] {
-            assert!(refused.contains(words), "{words}: {refused}");
-        }
+        let lines: Vec<&str> = refused.lines().collect();
+        assert_eq!(
+            lines[..2],
+            [
+                "--hook xdp is refused on vb, because native XDP would change it:",
+                "  driver veth: the other end of the pair (va) loses its segmentation offload (TSO, GSO)",
+            ],
+        );
+        assert_eq!(
+            lines.last(),
+            Some(&"--hook tc counts the same and changes nothing; --force-xdp attaches all the same")
+        );
+        assert!(lines.iter().all(|line| line.len() <= 100), "{refused}");
         assert_eq!(features(NEAR), before);
 
         let backend = ebpf::start(&only(FAR, Hook::Xdp)).unwrap();
@@ -79,7 +94,7 @@ fn what_is_forced_is_said_and_so_is_that_it_came_back() {
     }
     let netns = namespace();
     let refused = run_agent(Some(&netns), &["run", "-i", FAR, "--hook", "xdp"]).wait(PATIENCE);
-    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
 
     let mut agent = run_agent(Some(&netns), &["run", "-i", FAR, "--hook", "xdp", "--force-xdp"]);
     agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("watching vb (xdp+tcx)"));
@@ -95,6 +110,38 @@ fn what_is_forced_is_said_and_so_is_that_it_came_back() {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert!(netns.run(|| segments(NEAR)));
+}
+
+/// What `doctor` and `interfaces` tell of native XDP is what `--hook xdp` then does.
+#[test]
+fn who_only_looks_says_what_would_happen() {
+    if !can_load() {
+        return;
+    }
+    let netns = namespace();
+    let _tap = device::tap(&netns, "tap0");
+    let _tun = device::tun(&netns, "tun0");
+    let all = netns.run(|| interfaces::list().unwrap());
+    let judged = netns.run(|| xdp_safety::judge(&all));
+    let listed = netns.run(|| finish(command(&["interfaces", "--format", "json"]), &[])).json();
+    let mut seen = BTreeSet::new();
+    for interface in &all {
+        let unforced = LiveSettings { force_xdp: false, ..only(&interface.name, Hook::Xdp) };
+        let done = match netns.run(|| ebpf::start(&unforced).map(drop)) {
+            Ok(()) => Judgement::Harmless,
+            Err(Error::XdpChanges { changes, .. }) => Judgement::Changes(changes),
+            Err(Error::NotOffered { reason, .. }) => Judgement::Impossible(reason),
+            Err(other) => panic!("{}: {other}", interface.name),
+        };
+        assert_eq!(judged[&interface.index], done, "{}", interface.name);
+        let rows = listed["interfaces"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["name"] == interface.name.as_str()).unwrap();
+        assert_eq!(row["xdp"], done.name(), "{}", interface.name);
+        seen.insert(done.name());
+    }
+    assert_eq!(seen, BTreeSet::from(["native", "no", "refused"]));
+    let doctor = netns.run(|| finish(command(&["doctor"]), &[]));
+    assert!(doctor.out.contains("--hook xdp is refused, because it would change the"), "{doctor:?}");
 }
 
 /// A tap device loses nothing, so nobody need force it; a port of a bridge may.

@@ -112,8 +112,8 @@ pub mod exit {
             Error::Permission(_) => NO_PERMISSION,
             Error::NoInput { .. } => NO_INPUT,
             Error::NoInterface { .. } | Error::Expression { .. } => USAGE,
-            Error::ExpressionForLibpcap { .. } => CONFIG,
-            Error::BrokenFile { .. } | Error::System { .. } => FAILURE,
+            Error::ExpressionForLibpcap { .. } | Error::XdpChanges { .. } => CONFIG,
+            Error::BrokenFile { .. } | Error::NotOffered { .. } | Error::System { .. } => FAILURE,
         }
     }
 }

@@ -201,6 +201,26 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// `--hook xdp` would change a device, and is not forced.
+    #[error(
+        "--hook xdp is refused on {interface}, because native XDP would change it:\n  {}\n\
+         --hook tc counts the same and changes nothing; --force-xdp attaches all the same",
+        changes.join("\n  ")
+    )]
+    XdpChanges {
+        /// Its name.
+        interface: String,
+        /// What would change, one each.
+        changes: Vec<String>,
+    },
+    /// The kernel or a driver has no such thing.
+    #[error("{action}: {reason}")]
+    NotOffered {
+        /// What was tried.
+        action: String,
+        /// What is missing, and what to do.
+        reason: String,
+    },
     /// Anything else: what was tried, and what the system said.
     #[error("{action}: {reason}")]
     System {

@@ -1,12 +1,13 @@
 //! `wherefore interfaces`: what there is to watch, and what is watched when nothing is said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use crate::{
     backend::{
         self,
+        ebpf::xdp_safety::{self, Judgement},
         interfaces::{self, LinkKind, Plan, Request},
         probe::{self, Attached, Device},
     },
@@ -38,8 +39,9 @@ pub struct Row {
     pub default_route: bool,
     /// Hook that `--hook tc` uses: `tcx` or `clsact`; `None` where the kernel did not tell.
     pub hook: Option<&'static str>,
-    /// Whether `--hook xdp` can run in the driver; `None` where the kernel does not tell (before 6.3).
-    pub native_xdp: Option<bool>,
+    /// What `--hook xdp` comes to: `native`, `refused` because it would change the device, or `no`; `None` where that
+    /// could not be found out.
+    pub xdp: Option<&'static str>,
     /// Programs attached by anybody.
     pub attached: Vec<Program>,
     /// Watched by what was asked for.
@@ -82,12 +84,14 @@ pub fn run(request: &Request, format: Format, width: Option<usize>) -> Result<Ou
     let plan = interfaces::plan(request)?;
     // Without what is attached to each, the list is poorer, not wrong.
     let devices = probe::devices().unwrap_or_default();
-    Ok(render(&rows(&plan, &devices), request, &plan.unmet, format, width))
+    let all: Vec<_> = plan.verdicts.iter().map(|verdict| verdict.interface.clone()).collect();
+    let xdp = xdp_safety::judge(&all);
+    Ok(render(&rows(&plan, &devices, &xdp), request, &plan.unmet, format, width))
 }
 
 /// Puts together what is known of each interface. Pure.
 #[must_use]
-pub fn rows(plan: &Plan, devices: &[Device]) -> Vec<Row> {
+pub fn rows(plan: &Plan, devices: &[Device], xdp: &BTreeMap<u32, Judgement>) -> Vec<Row> {
     plan.verdicts
         .iter()
         .map(|verdict| {
@@ -116,7 +120,7 @@ pub fn rows(plan: &Plan, devices: &[Device]) -> Vec<Row> {
                 mtu: interface.mtu,
                 default_route: interface.default_route,
                 hook: device.and_then(|device| device.tcx).map(|tcx| if tcx { "tcx" } else { "clsact" }),
-                native_xdp: device.and_then(|device| device.native_xdp),
+                xdp: xdp.get(&interface.index).map(Judgement::name),
                 attached: device
                     .map(|device| device.attached.iter().map(Program::from).collect())
                     .unwrap_or_default(),
@@ -181,7 +185,7 @@ fn csv(rows: &[Row]) -> String {
         "mtu",
         "default_route",
         "hook",
-        "native_xdp",
+        "xdp",
         "attached",
         "watched",
         "stacked",
@@ -198,7 +202,7 @@ fn csv(rows: &[Row]) -> String {
             row.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
             row.default_route.to_string(),
             row.hook.unwrap_or_default().to_owned(),
-            row.native_xdp.map(|native| native.to_string()).unwrap_or_default(),
+            row.xdp.unwrap_or_default().to_owned(),
             row.attached.iter().map(program).collect::<Vec<_>>().join("; "),
             row.watched.to_string(),
             row.stacked.to_string(),
@@ -274,7 +278,7 @@ fn draw(rows: &[Row], addresses: bool, width: Option<usize>) -> String {
             row.mtu.map_or_else(|| "?".to_owned(), |mtu| mtu.to_string()),
             if row.default_route { "default" } else { "" }.to_owned(),
             row.hook.unwrap_or("?").to_owned(),
-            row.native_xdp.map_or("?", |native| if native { "native" } else { "no" }).to_owned(),
+            row.xdp.unwrap_or("?").to_owned(),
             yes(row.watched).to_owned(),
         ];
         table.add_row(cells.into_iter().chain(addresses.then(|| row.addresses.join("\n"))));
@@ -323,11 +327,11 @@ mod tests {
             name: "eth0".to_owned(),
             running: true,
             tcx: Some(true),
-            native_xdp: Some(true),
             attached: vec![attached],
             ..Device::default()
         }];
-        rows(&choose(&all, &Request::default(), &Memory::default()), &devices)
+        let xdp = BTreeMap::from([(2, Judgement::Changes(vec!["everything".to_owned()]))]);
+        rows(&choose(&all, &Request::default(), &Memory::default()), &devices, &xdp)
     }
 
     #[test]
@@ -338,12 +342,12 @@ mod tests {
             lines[1],
             concat!(
                 r#"{"name":"eth0","index":2,"state":"up","link":"ethernet","kind":null,"#,
-                r#""addresses":["192.0.2.2/24"],"mtu":1500,"default_route":true,"hook":"tcx","native_xdp":true,"#,
+                r#""addresses":["192.0.2.2/24"],"mtu":1500,"default_route":true,"hook":"tcx","xdp":"refused","#,
                 r#""attached":[{"place":"clsact ingress","id":7,"name":"other","priority":1}],"#,
                 r#""watched":true,"stacked":false,"why":"default route"}"#
             )
         );
-        assert!(lines[0].contains(r#""hook":null,"native_xdp":null"#), "{out}");
+        assert!(lines[0].contains(r#""hook":null,"xdp":null"#), "{out}");
         assert!(
             lines[2].contains(r#""state":"down""#)
                 && lines[2].contains(r#""watched":false,"stacked":false,"why":"down""#),
@@ -372,7 +376,7 @@ mod tests {
             let include = patterns.iter().map(|text| text.parse().unwrap()).collect();
             let request = Request { include, ..Request::default() };
             let plan = choose(&all, &request, &Memory::default());
-            render(&rows(&plan, &[]), &request, &plan.unmet, Format::Table, None)
+            render(&rows(&plan, &[], &BTreeMap::new()), &request, &plan.unmet, Format::Table, None)
         };
         let Output { out, err } = of(&["lo", "eth*"]);
         assert!(out.contains("\nWatched: lo (named), eth0 (matches eth*)\n") && err.is_empty(), "{out}{err}");

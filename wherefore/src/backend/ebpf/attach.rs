@@ -127,7 +127,7 @@ pub fn attach(
         Attached { hook: String::new(), links: Vec::new(), xdp: None, offloads: None, clsact: None };
     remove_leftovers(target)?;
     if let Some((mode, name)) = xdp_mode(hook) {
-        if hook == Hook::Xdp && target.start != Start::Ip {
+        if hook == Hook::Xdp {
             attached.offloads = Some(xdp_safety::allow(target, settings.force_xdp)?);
         }
         attached.xdp = Some(xdp(ebpf, target, mode)?);
@@ -246,13 +246,9 @@ const DEFAULT_PRIORITY: u16 = 0xc000;
 fn xdp(ebpf: &mut Ebpf, target: &Target, mode: XdpMode) -> Result<FdLink, Error> {
     let action = format!("attach to {} (XDP)", target.name);
     let refuse = |reason: &str| Error::System { action: action.clone(), reason: reason.into() };
-    if target.start == Start::Ip {
-        return Err(refuse("its packets have no Ethernet header, which XDP wants; --hook tc counts there"));
-    }
-    // A link by file descriptor goes with the process; one by netlink would stay after a kill.
-    let no_links = "this kernel has no XDP links (Linux 5.9); --hook tc counts the same";
-    if !KernelFeature::XdpLinks.by_version(&probe::release()) {
-        return Err(refuse(no_links));
+    let not_offered = |reason: &str| Error::NotOffered { action: action.clone(), reason: reason.into() };
+    if let Some(obstacle) = xdp_safety::obstacle(target) {
+        return Err(not_offered(obstacle));
     }
     let program = ebpf.program_mut(XDP_NAME).ok_or(ProgramError::NotLoaded);
     let link = program.and_then(|program| {
@@ -264,16 +260,13 @@ fn xdp(ebpf: &mut Ebpf, target: &Target, mode: XdpMode) -> Result<FdLink, Error>
         Some(libc::EBUSY | libc::EEXIST) => {
             refuse("another XDP program is there, and one is all that fits; --hook tc counts beside it")
         }
-        Some(libc::EOPNOTSUPP) => refuse(
-            "its driver has no native XDP; --hook tc counts the same, --hook xdp-generic is slower and \
-             switches receive offload off",
-        ),
+        Some(libc::EOPNOTSUPP) => not_offered(xdp_safety::NO_NATIVE),
         Some(libc::EINVAL | libc::ERANGE | libc::ENOSPC | libc::ENOMEM) => refuse(
             "its driver refuses XDP with the present MTU, offloads or queues; --hook tc has no such limits",
         ),
         _ => explain(&action, &error),
     })?;
-    FdLink::try_from(link).map_err(|_| refuse(no_links))
+    FdLink::try_from(link).map_err(|_| not_offered(xdp_safety::NO_LINKS))
 }
 
 /// A clsact qdisc, removed when dropped if we made it and nobody else has put anything in.

@@ -97,13 +97,13 @@ pub fn uninterrupted() -> bool {
 /// Refuses a kernel that is too old to count in, before anything is loaded.
 ///
 /// # Errors
-/// [`Error::System`].
+/// [`Error::NotOffered`].
 pub fn enough(release: &str) -> Result<(), Error> {
     if KernelFeature::LEAST.iter().all(|feature| feature.by_version(release)) {
         return Ok(());
     }
     let (major, minor) = KernelFeature::LEAST.map(KernelFeature::since).into_iter().max().unwrap_or_default();
-    Err(Error::System {
+    Err(Error::NotOffered {
         action: "count in the kernel".into(),
         reason: format!("kernel {release} is older than Linux {major}.{minor}; --backend pcap works there"),
     })

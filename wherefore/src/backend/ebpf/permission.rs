@@ -40,7 +40,8 @@ pub fn explain(action: &str, error: &(dyn StdError + 'static)) -> Error {
             }
         }
         Some(libc::ENOSYS) => {
-            system(action, "this kernel is built without bpf(2); --backend pcap works without".into())
+            let reason = "this kernel is built without bpf(2); --backend pcap works without".into();
+            Error::NotOffered { action: action.into(), reason }
         }
         Some(libc::ENOMEM) => {
             system(action, format!("{}: a smaller --table-size needs less memory", shorten(&causes(error))))

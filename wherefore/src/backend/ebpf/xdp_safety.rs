@@ -3,10 +3,18 @@
 //! A program that only counts must not slow the host down, and many drivers reset their queues or give up offloads for
 //! any XDP program. So native XDP is refused where it changes something, unless it is forced.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
-use super::{Error, Target, permission::explain};
-use crate::backend::probe::{Relations, ethtool::Ethtool, relations};
+use nix::net::if_::if_indextoname;
+
+use super::{Error, Start, Target, features::KernelFeature, permission::explain, target};
+use crate::backend::{
+    interfaces::Interface,
+    probe::{self, Routing, ethtool::Ethtool, native_xdp},
+};
 
 /// What is known of a device before a program is attached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,8 +37,8 @@ pub struct Facts {
 struct Driver {
     /// As ethtool names it.
     name: &'static str,
-    /// What the first XDP program changes; `None`: nothing.
-    changes: Option<&'static str>,
+    /// What the first XDP program changes, one each; none: nothing.
+    changes: &'static [&'static str],
 }
 
 /// What drivers do for the first XDP program, by their source in Linux 6.12; the file and function stand beside each.
@@ -38,57 +46,67 @@ const DRIVERS: &[Driver] = &[
     // drivers/net/veth.c: veth_xdp_set, veth_fix_features. Measured: 21.4 became 4.7 Gb/s of TCP.
     driver(
         "veth",
-        "the other end of the pair loses its segmentation offload (TSO, GSO), and with it most of its \
-                    speed: TCP fell from 21.4 to 4.7 Gb/s where it was measured",
+        &[
+            "the other end of the pair loses its segmentation offload (TSO, GSO)",
+            "most of the pair's speed goes: TCP fell from 21.4 to 4.7 Gb/s where it was measured",
+        ],
     ),
     // drivers/net/virtio_net.c: virtnet_xdp_set, virtnet_clear_guest_offloads.
     driver(
         "virtio_net",
-        "the hypervisor may no longer hand over merged packets (receive offload), all queues pause, \
-                          and a transmit queue for each processor is taken where there are enough",
+        &[
+            "the hypervisor may no longer hand over merged packets (receive offload)",
+            "all queues pause, and a transmit queue for each processor is taken where there are enough",
+        ],
     ),
     // drivers/net/ethernet/intel/ixgbe/ixgbe_main.c: ixgbe_xdp_setup, ixgbe_setup_tc, ixgbe_fix_features.
-    driver("ixgbe", "all queues are torn down and made again, and large receive offload goes off"),
+    driver("ixgbe", &["all queues are torn down and made again", "large receive offload goes off"]),
     // drivers/net/ethernet/intel/ixgbevf/ixgbevf_main.c: ixgbevf_xdp_setup.
-    driver("ixgbevf", "the device is closed and opened again"),
+    driver("ixgbevf", &["the device is closed and opened again"]),
     // drivers/net/ethernet/intel/i40e/i40e_main.c: i40e_xdp_setup (i40e_prep_for_reset, i40e_reset_and_rebuild).
-    driver("i40e", "the whole adapter is reset"),
+    driver("i40e", &["the whole adapter is reset"]),
     // drivers/net/ethernet/intel/ice/ice_main.c: ice_xdp_setup_prog (ice_down, ice_up), ice_vsi_determine_xdp_res.
-    driver("ice", "the device goes down and up again, and a transmit queue for each processor is taken"),
+    driver("ice", &["the device goes down and up again", "a transmit queue for each processor is taken"]),
     // drivers/net/ethernet/intel/igb/igb_main.c: igb_xdp_setup.
-    driver("igb", "the device is closed and opened again"),
+    driver("igb", &["the device is closed and opened again"]),
     // drivers/net/ethernet/intel/igc/igc_xdp.c: igc_xdp_set_prog.
-    driver("igc", "all rings stop and are set up again"),
+    driver("igc", &["all rings stop and are set up again"]),
     // drivers/net/ethernet/mellanox/mlx5/core/en_main.c: mlx5e_xdp_set, mlx5e_xdp_allowed.
-    driver("mlx5_core", "all channels are made again, and LRO or hardware GRO must be off"),
+    driver("mlx5_core", &["all channels are made again", "LRO or hardware GRO must be off"]),
     // drivers/net/ethernet/mellanox/mlx4/en_netdev.c: mlx4_xdp_set.
-    driver("mlx4_en", "the port stops and starts again, with a transmit queue for each receive queue taken"),
+    driver(
+        "mlx4_en",
+        &["the port stops and starts again", "a transmit queue is taken for each receive queue"],
+    ),
     // drivers/net/ethernet/broadcom/bnxt/bnxt_xdp.c: bnxt_xdp_set, bnxt_set_rx_skb_mode.
     driver(
         "bnxt_en",
-        "the device is closed and opened again, LRO and hardware GRO go off, and a transmit queue for \
-                       each receive queue is taken",
+        &[
+            "the device is closed and opened again",
+            "LRO and hardware GRO go off",
+            "a transmit queue is taken for each receive queue",
+        ],
     ),
     // drivers/net/ethernet/amazon/ena/ena_xdp.c: ena_xdp_set, ena_xdp_allowed.
-    driver("ena", "the device goes down and up again, and at most half of its queues may be in use"),
+    driver("ena", &["the device goes down and up again", "at most half of its queues may be in use"]),
     // drivers/net/ethernet/google/gve/gve_main.c: gve_set_xdp.
-    driver("gve", "traffic stops while transmit queues are added"),
+    driver("gve", &["traffic stops while transmit queues are added"]),
     // drivers/net/hyperv/netvsc_bpf.c: netvsc_bpf, netvsc_vf_setxdp.
-    driver("hv_netvsc", "the program also goes to the virtual function below, whose driver may reset it"),
+    driver("hv_netvsc", &["the program also goes to the virtual function below, whose driver may reset it"]),
     // drivers/net/ethernet/microsoft/mana/mana_bpf.c: mana_xdp_set.
-    driver("mana", "all receive queues are made again, and the largest MTU shrinks to what fits a page"),
+    driver("mana", &["all receive queues are made again", "the largest MTU shrinks to what fits a page"]),
     // drivers/net/vmxnet3/vmxnet3_xdp.c: vmxnet3_xdp_set.
-    driver("vmxnet3", "the device is stopped, reset and started again, and large receive offload goes off"),
+    driver("vmxnet3", &["the device is stopped, reset and started again", "large receive offload goes off"]),
     // drivers/net/xen-netfront.c: xennet_xdp_set; its bus calls it "vif".
-    driver("vif", "the connection to the back end is negotiated anew"),
+    driver("vif", &["the connection to the back end is negotiated anew"]),
     // drivers/net/bonding/bond_main.c: bond_xdp_set.
-    driver("bonding", "the program goes to every device of the bond, whose drivers may reset them"),
+    driver("bonding", &["the program goes to every device of the bond, whose drivers may reset them"]),
     // drivers/net/tun.c: tun_xdp_set swaps a pointer and sets a flag of each queue's socket.
-    Driver { name: "tun", changes: None },
+    driver("tun", &[]),
 ];
 
-const fn driver(name: &'static str, changes: &'static str) -> Driver {
-    Driver { name, changes: Some(changes) }
+const fn driver(name: &'static str, changes: &'static [&'static str]) -> Driver {
+    Driver { name, changes }
 }
 
 /// Offloads that drivers switch off for XDP, or refuse it for.
@@ -101,29 +119,25 @@ const fn room(page: u32) -> u32 {
     page.saturating_sub(256 + 320 + 14)
 }
 
-/// What native XDP would change, a sentence each; none: nothing that anybody would mind. `page`: bytes of a page.
+/// What native XDP would change, one each; none: nothing that anybody would mind. `page`: bytes of a page.
 #[must_use]
 pub fn objections(facts: &Facts, page: u32) -> Vec<String> {
     let mut found = Vec::new();
-    let name = facts.driver.as_deref();
     let peer = facts.peer.as_deref().map(|peer| format!(" ({peer})")).unwrap_or_default();
-    match name.map(|name| (name, DRIVERS.iter().find(|driver| driver.name == name))) {
-        Some((_, Some(Driver { changes: Some(changes), name }))) => {
-            let changes =
-                changes.replacen("the other end of the pair", &format!("the other end of the pair{peer}"), 1);
-            let queues = match facts.channels {
-                Some((receiving, sending)) => {
-                    format!("; queues now: {receiving} to receive, {sending} to send")
-                }
-                None => String::new(),
-            };
-            found.push(format!("driver {name}: {changes}{queues}"));
-        }
-        Some((_, Some(Driver { changes: None, .. }))) => {}
-        Some((name, None)) => {
-            found.push(format!("driver {name}: what it changes is not known; most reset their queues"));
-        }
+    match &facts.driver {
+        Some(name) => match DRIVERS.iter().find(|driver| driver.name == name) {
+            Some(driver) => found.extend(driver.changes.iter().map(|change| {
+                let pair = "the other end of the pair";
+                format!("driver {name}: {}", change.replacen(pair, &format!("{pair}{peer}"), 1))
+            })),
+            None => {
+                found.push(format!("driver {name}: what it changes is not known; most reset their queues"));
+            }
+        },
         None => found.push("its driver has no name, so what it changes is not known".into()),
+    }
+    if let Some((receiving, sending)) = facts.channels.filter(|_| !found.is_empty()) {
+        found.push(format!("queues that it may change: {receiving} to receive, {sending} to send"));
     }
     for (feature, words) in MERGING {
         if facts.features.contains(feature) {
@@ -140,6 +154,101 @@ pub fn objections(facts: &Facts, page: u32) -> Vec<String> {
     found
 }
 
+/// What `--hook xdp` comes to on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Attached: nothing changes.
+    Harmless,
+    /// Refused unless forced: what would change, one each.
+    Changes(Vec<String>),
+    /// It cannot be attached: why.
+    Impossible(String),
+}
+
+impl Judgement {
+    /// In a word, for tables and scripts: `native`, `refused`, `no`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Harmless => "native",
+            Self::Changes(_) => "refused",
+            Self::Impossible(_) => "no",
+        }
+    }
+}
+
+/// By index, what `--hook xdp` comes to on each of these interfaces of the calling thread's network namespace; those
+/// that cannot be looked at are left out.
+#[must_use]
+pub fn judge(interfaces: &[Interface]) -> BTreeMap<u32, Judgement> {
+    let Ok(look) = Look::new() else { return BTreeMap::new() };
+    let judge = |interface: &Interface| match target(interface) {
+        Ok(target) => look.judge(&target).ok().map(|(judgement, _)| judgement),
+        Err(error) => Some(Judgement::Impossible(error.to_string())),
+    };
+    interfaces.iter().filter_map(|interface| Some((interface.index, judge(interface)?))).collect()
+}
+
+/// Why no XDP program goes to an interface, in whichever mode.
+pub(super) fn obstacle(target: &Target) -> Option<&'static str> {
+    if target.start == Start::Ip {
+        Some("its packets have no Ethernet header, which XDP wants; --hook tc counts there")
+    } else if !KernelFeature::XdpLinks.by_version(&probe::release()) {
+        Some(NO_LINKS)
+    } else {
+        None
+    }
+}
+
+/// A link by file descriptor goes with the process; a program attached by netlink would stay after a kill.
+pub(super) const NO_LINKS: &str = "this kernel has no XDP links (Linux 5.9); --hook tc counts the same";
+/// `EOPNOTSUPP`, or no `NETDEV_XDP_ACT_BASIC` (Linux 6.3).
+pub(super) const NO_NATIVE: &str = "its driver has no native XDP; --hook tc counts the same, --hook xdp-generic is \
+                                    slower and switches receive offload off";
+
+/// Where devices are asked.
+struct Look {
+    ethtool: Ethtool,
+    routing: Routing,
+    /// Whether each device's driver runs XDP itself.
+    native: BTreeMap<u32, bool>,
+}
+
+impl Look {
+    fn new() -> io::Result<Self> {
+        let native = native_xdp().unwrap_or_default();
+        Ok(Self { ethtool: Ethtool::new()?, routing: Routing::open()?, native })
+    }
+
+    /// With the facts, where it came to these.
+    fn judge(&self, target: &Target) -> io::Result<(Judgement, Facts)> {
+        let facts = self.facts(target)?;
+        let judgement = match obstacle(target) {
+            Some(obstacle) => Judgement::Impossible(obstacle.into()),
+            None if self.native.get(&target.index) == Some(&false) => Judgement::Impossible(NO_NATIVE.into()),
+            None => match objections(&facts, page_size()) {
+                changes if changes.is_empty() => Judgement::Harmless,
+                changes => Judgement::Changes(changes),
+            },
+        };
+        Ok((judgement, facts))
+    }
+
+    /// What a device does not tell is not held against it: a driver without a name is unknown anyway.
+    fn facts(&self, target: &Target) -> io::Result<Facts> {
+        let link = self.routing.link(target.index)?.ok_or(io::ErrorKind::NotFound)?;
+        let name = |index: u32| if_indextoname(index).ok()?.into_string().ok();
+        Ok(Facts {
+            driver: self.ethtool.driver(&target.name).ok(),
+            mtu: link.mtu,
+            master: link.master.and_then(name),
+            peer: link.lower.filter(|_| link.kind.as_deref() == Some("veth")).and_then(name),
+            features: self.ethtool.features(&target.name).unwrap_or_default(),
+            channels: self.ethtool.channels(&target.name).ok(),
+        })
+    }
+}
+
 /// Offloads of a device and of its peer while a program is there.
 #[derive(Debug)]
 pub struct Offloads {
@@ -151,36 +260,25 @@ pub struct Offloads {
 /// Whether native XDP may be attached: looks at the device, and remembers its offloads. What is forced is warned of.
 ///
 /// # Errors
-/// [`Error::System`] with what would change, unless forced.
+/// [`Error::XdpChanges`] unless forced; [`Error::NotOffered`]; [`Error::System`].
 pub fn allow(target: &Target, forced: bool) -> Result<Offloads, Error> {
     let action = format!("attach to {} (XDP)", target.name);
-    let failed = |error: std::io::Error| explain(&action, &error);
-    let ethtool = Ethtool::new().map_err(failed)?;
-    let Relations { mtu, master, peer, native_xdp } = relations(target.index).map_err(failed)?;
-    // What a device does not tell is not held against it: a driver without a name is unknown anyway.
-    let facts = Facts {
-        driver: ethtool.driver(&target.name).ok(),
-        mtu,
-        master,
-        features: ethtool.features(&target.name).unwrap_or_default(),
-        channels: ethtool.channels(&target.name).ok(),
-        peer,
-    };
-    // A driver without native XDP changes nothing: attaching will say so.
-    let objections = if native_xdp == Some(false) { Vec::new() } else { objections(&facts, page_size()) };
-    if !objections.is_empty() && !forced {
-        return Err(Error::System {
-            action,
-            reason: format!(
-                "it would change the device. {}. --hook tc counts the same and changes nothing; --force-xdp does it \
-                 all the same",
-                objections.join(". ")
-            ),
-        });
+    let failed = |error: io::Error| explain(&action, &error);
+    let look = Look::new().map_err(failed)?;
+    let (judgement, facts) = look.judge(target).map_err(failed)?;
+    match judgement {
+        Judgement::Harmless => {}
+        Judgement::Changes(changes) if forced => {
+            for change in changes {
+                tracing::warn!("{}: native XDP (--force-xdp): {change}", target.name);
+            }
+        }
+        Judgement::Changes(changes) => {
+            return Err(Error::XdpChanges { interface: target.name.clone(), changes });
+        }
+        Judgement::Impossible(reason) => return Err(Error::NotOffered { action, reason }),
     }
-    for objection in objections {
-        tracing::warn!("{}: native XDP (--force-xdp): {objection}", target.name);
-    }
+    let Look { ethtool, .. } = look;
     let devices = [Some(target.name.clone()), facts.peer].into_iter().flatten();
     let before =
         devices.filter_map(|device| Some((device.clone(), ethtool.features(&device).ok()?))).collect();

@@ -25,8 +25,6 @@ pub struct Device {
     pub clsact: bool,
     /// The kernel has TCX (6.6 or newer); `None` where that could not be found out.
     pub tcx: Option<bool>,
-    /// The driver runs XDP itself; `None` where the kernel does not say (before 6.3).
-    pub native_xdp: Option<bool>,
     /// Programs in the order in which packets meet them, by place.
     pub attached: Vec<Attached>,
     /// What could not be found out, one sentence each.
@@ -52,10 +50,8 @@ pub fn devices() -> Result<Vec<Device>, Error> {
     devices.sort_by_key(|device| device.index);
 
     let clsact = chain::clsact(&route);
-    let native = native_xdp().unwrap_or_default();
     let names = chain::program_names();
     for device in &mut devices {
-        device.native_xdp = native.get(&device.index).copied();
         add_tcx(device);
         device.attached.iter_mut().for_each(|attached| attached.take_name(&names));
         match &clsact {
@@ -150,7 +146,7 @@ fn add_filters(device: &mut Device) {
 }
 
 /// Whether each interface's driver runs XDP itself, from the kernel's `netdev` family (6.3 or newer).
-pub(super) fn native_xdp() -> io::Result<BTreeMap<u32, bool>> {
+pub(in crate::backend) fn native_xdp() -> io::Result<BTreeMap<u32, bool>> {
     const GENL_ID_CTRL: u16 = 0x10;
     const CTRL_CMD_GETFAMILY: u8 = 3;
     const CTRL_ATTR_FAMILY_ID: u16 = 1;

@@ -1,8 +1,11 @@
 //! What was found on a host, judged. Pure.
 
+use std::collections::BTreeMap;
+
 use super::{Check, Status};
 use crate::{
     backend::{
+        ebpf::xdp_safety::Judgement,
         interfaces::Plan,
         probe::{self, Attached, Device, Host, Place, version},
     },
@@ -24,6 +27,7 @@ pub fn checks(
     host: &Host,
     devices: &Result<Vec<Device>, String>,
     chosen: &Result<Plan, String>,
+    xdp: &BTreeMap<u32, Judgement>,
     program: &str,
 ) -> Vec<Check> {
     let ebpf = ebpf(host, program);
@@ -40,7 +44,8 @@ pub fn checks(
     checks.push(pcap);
     checks.extend(surroundings(host));
     match devices {
-        Ok(devices) => checks.extend(devices.iter().flat_map(|device| device_checks(device, chosen))),
+        Ok(devices) => checks
+            .extend(devices.iter().flat_map(|device| device_checks(device, chosen, xdp.get(&device.index)))),
         Err(error) => {
             checks.push(Check::warn("interfaces", error.clone(), "is this a sandbox without netlink?"));
         }
@@ -151,17 +156,13 @@ fn surroundings(host: &Host) -> Vec<Check> {
     }
     checks.push(match &host.cgroup2 {
         Some(path) => Check::ok("cgroup2", format!("mounted at {}", clean(&path.to_string_lossy()))),
-        None => Check::warn(
-            "cgroup2",
-            "no cgroup v2 hierarchy is mounted; counting works without",
-            "mount -t cgroup2 none /sys/fs/cgroup/unified",
-        ),
+        None => Check::ok("cgroup2", "not mounted; nothing here needs it"),
     });
     checks
 }
 
 /// Hooks of the interfaces that would be watched; programs and leftovers on all.
-fn device_checks(device: &Device, chosen: &Result<Plan, String>) -> Vec<Check> {
+fn device_checks(device: &Device, chosen: &Result<Plan, String>, xdp: Option<&Judgement>) -> Vec<Check> {
     let name = format!("interface {}", clean(&device.name));
     let watched =
         chosen.as_ref().is_ok_and(|chosen| chosen.watched().any(|v| v.interface.index == device.index));
@@ -173,10 +174,13 @@ fn device_checks(device: &Device, chosen: &Result<Plan, String>) -> Vec<Check> {
             Some(false) => "clsact (will be added)".to_owned(),
             None => format!("not known ({})", device.unknown.join("; ")),
         };
-        let xdp = match device.native_xdp {
-            Some(true) => "; the driver can run XDP",
-            Some(false) => "; the driver cannot run XDP",
-            None => "",
+        let xdp = match xdp {
+            Some(Judgement::Harmless) => "; --hook xdp would change nothing".to_owned(),
+            Some(Judgement::Changes(changes)) => {
+                format!("; --hook xdp is refused, because it would change the device: {}", changes.join("; "))
+            }
+            Some(Judgement::Impossible(_)) => "; no --hook xdp".to_owned(),
+            None => String::new(),
         };
         checks.push(if device.running {
             Check::ok(&name, format!("hook: {hook}{xdp}"))

@@ -5,7 +5,7 @@ mod checks;
 use serde::Serialize;
 
 use crate::{
-    backend::{interfaces, probe},
+    backend::{ebpf::xdp_safety, interfaces, probe},
     render::{
         Format, Output,
         text::{csv_line, json_line, wrap},
@@ -79,7 +79,10 @@ pub fn run(format: Format, color: bool, width: Option<usize>) -> (Output, u8) {
         .and_then(|plan| plan.check().map(|()| plan))
         .map_err(|error| error.to_string());
     let program = probe::program();
-    let checks = checks(&probe::host(), &devices, &chosen, &program);
+    let watched: Vec<_> =
+        chosen.iter().flat_map(|plan| plan.watched().map(|verdict| verdict.interface.clone())).collect();
+    let xdp = xdp_safety::judge(&watched);
+    let checks = checks(&probe::host(), &devices, &chosen, &xdp, &program);
     (render(&checks, format, color, width), exit_code(&checks))
 }
 
@@ -143,8 +146,11 @@ fn table(checks: &[Check], color: bool, width: Option<usize>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::backend::{
+        ebpf::xdp_safety::Judgement,
         interfaces::{Interface, Memory, Plan, Request, choose},
         probe::{Attached, Capabilities, Device, Host, Place, version},
     };
@@ -180,7 +186,7 @@ mod tests {
     }
 
     fn of(host: &Host, device: Device) -> Vec<Check> {
-        checks(host, &Ok(vec![device]), &chosen(), "/usr/bin/wherefore")
+        checks(host, &Ok(vec![device]), &chosen(), &BTreeMap::new(), "/usr/bin/wherefore")
     }
 
     fn find<'a>(checks: &'a [Check], name: &str) -> Option<&'a Check> {
@@ -192,6 +198,27 @@ mod tests {
         let checks = of(&healthy(), eth0());
         assert!(checks.iter().all(|check| check.status == Status::Ok && check.fix.is_none()), "{checks:#?}");
         assert_eq!(exit_code(&checks), 0);
+    }
+
+    #[test]
+    fn what_is_not_needed_is_no_warning() {
+        let checks = of(&Host { cgroup2: None, ..healthy() }, eth0());
+        assert_eq!(find(&checks, "cgroup2").map(|check| check.status), Some(Status::Ok));
+    }
+
+    #[test]
+    fn native_xdp_is_told_as_it_is_judged() {
+        let told = |judgement: Judgement| {
+            let xdp = BTreeMap::from([(2, judgement)]);
+            let checks = checks(&healthy(), &Ok(vec![eth0()]), &chosen(), &xdp, "/usr/bin/wherefore");
+            find(&checks, "interface eth0").map(|check| check.found.clone()).unwrap_or_default()
+        };
+        assert_eq!(told(Judgement::Harmless), "hook: TCX; --hook xdp would change nothing");
+        let changes = vec!["driver igc: all rings stop".to_owned(), "LRO is on".to_owned()];
+        assert_eq!(
+            told(Judgement::Changes(changes)),
+            "hook: TCX; --hook xdp is refused, because it would change the device: driver igc: all rings stop; LRO is on"
+        );
     }
 
     #[test]

@@ -3,8 +3,13 @@
 //! Run inside a network namespace of the test, which has no interface but a loopback device that is down: nothing
 //! of the machine's own could be touched.
 
+use anyhow::Context as _;
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use serde_json::Value;
-use wherefore::selftest::{CANDIDATES, FAULT_VARIABLE};
+use wherefore::{
+    backend::ebpf::load::OBJECT_VARIABLE,
+    selftest::{CANDIDATES, FAULT_VARIABLE},
+};
 use wherefore_tests::{
     Netns,
     cli::{Said, command, finish},
@@ -62,18 +67,71 @@ fn a_wrong_count_is_told_with_both_figures() {
     );
 }
 
+/// The kernel object, with a program for what arrives that reads beyond its stack. The kernel's error for it,
+/// EACCES, is also that for missing rights.
+fn object_with_a_fault() -> anyhow::Result<tempfile::NamedTempFile> {
+    /// `r0 = *(u64 *)(r10 + 8)`.
+    const FAULT: [u8; 8] = [0x79, 0xa0, 8, 0, 0, 0, 0, 0];
+    let mut bytes =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../wherefore/src/backend/ebpf/wherefore.bpf.o"))?;
+    let at = {
+        let file = object::File::parse(bytes.as_slice())?;
+        let symbol = file.symbol_by_name("wherefore_in").context("no wherefore_in")?;
+        let section = file.section_by_index(symbol.section_index().context("no section")?)?;
+        let (begin, _) = section.file_range().context("no bytes")?;
+        usize::try_from(begin + symbol.address())?
+    };
+    bytes.get_mut(at..at + FAULT.len()).context("cut")?.copy_from_slice(&FAULT);
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), bytes)?;
+    Ok(file)
+}
+
+#[test]
+fn a_program_that_the_kernel_refuses_is_a_failure_with_the_verifier_s_reason() {
+    if !require_bpf() {
+        return;
+    }
+    let object = object_with_a_fault().unwrap_or_else(|error| panic!("{error:#}"));
+    let run = |arguments: &[&str]| {
+        let mut selftest = command(&[&["selftest"], arguments].concat());
+        selftest.env(OBJECT_VARIABLE, object.path());
+        let netns = Netns::try_new("selftest").unwrap_or_else(|error| panic!("network namespace: {error}"));
+        netns.run(|| finish(selftest, &[]))
+    };
+    let said = run(&["--format", "json"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let results: Vec<String> = results(&said).into_iter().map(|(_, result)| result).collect();
+    // With XDP it is another program that counts what arrives.
+    assert_eq!(results, ["failed", "failed", "ok", "ok", "ok"], "{said:?}");
+    let reason = said.json()["tests"][0]["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        reason.contains("load the kernel program wherefore_in") && reason.contains("invalid read from stack"),
+        "{said:?}"
+    );
+    let table = run(&[]);
+    assert_eq!(table.code, 1, "{table:?}");
+    assert!(
+        table.out.starts_with("failed    ebpf tcx ") && table.out.contains("invalid read from stack"),
+        "{table:?}"
+    );
+}
+
 #[test]
 fn without_rights_it_says_which_are_missing() {
     if !require_root() {
         return;
     }
-    let netns = Netns::try_new("selftest").unwrap_or_else(|error| panic!("network namespace: {error}"));
-    let said = netns.run(|| {
-        // Of this thread, which ends here, and of what it executes.
-        caps::drop(None, caps::CapSet::Bounding, caps::Capability::CAP_SYS_ADMIN)
-            .unwrap_or_else(|error| panic!("{error}"));
-        finish(command(&["selftest"]), &[])
-    });
-    assert_eq!((said.code, said.out.as_str()), (77, ""), "{said:?}");
-    assert!(said.err.contains("needs CAP_SYS_ADMIN") && said.err.contains("sudo "), "{said:?}");
+    for (capability, name) in
+        [(caps::Capability::CAP_SYS_ADMIN, "CAP_SYS_ADMIN"), (caps::Capability::CAP_NET_RAW, "CAP_NET_RAW")]
+    {
+        let netns = Netns::try_new("selftest").unwrap_or_else(|error| panic!("network namespace: {error}"));
+        let said = netns.run(|| {
+            // Of this thread, which ends here, and of what it executes.
+            caps::drop(None, caps::CapSet::Bounding, capability).unwrap_or_else(|error| panic!("{error}"));
+            finish(command(&["selftest"]), &[])
+        });
+        assert_eq!((said.code, said.out.as_str()), (77, ""), "{said:?}");
+        assert!(said.err.contains(&format!("needs {name}")) && said.err.contains("sudo "), "{said:?}");
+    }
 }

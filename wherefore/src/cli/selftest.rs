@@ -13,7 +13,8 @@ use crate::{
     selftest::{self, Count, Difference, Outcome, Verdict},
 };
 
-/// Tests and prints. The second value is the exit code: 1 if anything was counted wrong or nothing could be tested.
+/// Tests and prints. The second value is the exit code: 1 if anything failed or was counted wrong, or nothing could be
+/// tested.
 ///
 /// # Errors
 /// As [`selftest::run`].
@@ -22,12 +23,14 @@ pub fn run(format: Format, width: Option<usize>) -> Result<(Output, u8), backend
     Ok((render(&outcomes, format, width), exit_code(&outcomes)))
 }
 
-/// 0 if something was tested and nothing differs, else 1.
+/// 0 if something was tested and all of that is right, else 1.
 #[must_use]
 pub fn exit_code(outcomes: &[Outcome]) -> u8 {
-    let differs = outcomes.iter().any(|outcome| matches!(outcome.verdict, Verdict::Differs(_)));
-    let tested = outcomes.iter().any(|outcome| !matches!(outcome.verdict, Verdict::NotHere(_)));
-    if differs || !tested { exit::FAILURE } else { exit::OK }
+    let mut tested =
+        outcomes.iter().filter(|outcome| !matches!(outcome.verdict, Verdict::NotHere(_))).peekable();
+    let right =
+        tested.peek().is_some() && tested.all(|outcome| matches!(outcome.verdict, Verdict::Ok { .. }));
+    if right { exit::OK } else { exit::FAILURE }
 }
 
 /// Prints the outcomes. JSON: `{"ok": …, "tests": […]}`; JSON Lines and CSV: one line per backend and hook.
@@ -117,6 +120,7 @@ impl<'a> Line<'a> {
                 ..line
             },
             Verdict::NotHere(reason) => Self { result: "not_here", reason: Some(reason), ..line },
+            Verdict::Failed(reason) => Self { result: "failed", reason: Some(reason), ..line },
             Verdict::Differs(found) => {
                 let differing = |one: &'a Difference| Differing {
                     traffic: &one.traffic,
@@ -139,6 +143,7 @@ fn words(outcome: &Outcome) -> Vec<String> {
             vec![format!("{} each way{merged}", amount(*sent))]
         }
         Verdict::NotHere(reason) => vec![reason.clone()],
+        Verdict::Failed(reason) => reason.lines().map(|line| line.trim().to_owned()).collect(),
         Verdict::Differs(found) => found
             .iter()
             .map(|one| {
@@ -174,6 +179,7 @@ fn table(outcomes: &[Outcome], width: Option<usize>) -> String {
             Verdict::Ok { .. } => "ok",
             Verdict::Differs(_) => "differs",
             Verdict::NotHere(_) => "not here",
+            Verdict::Failed(_) => "failed",
         };
         let lines: Vec<String> = words(outcome).iter().flat_map(|line| wrap(line, room)).collect();
         let lines = lines.join(&format!("\n{}", " ".repeat(indent)));

@@ -99,11 +99,13 @@ pub enum Verdict {
     },
     /// Something was counted otherwise.
     Differs(Vec<Difference>),
-    /// This cannot be had here: why.
+    /// Neither kernel nor host offers this: why.
     NotHere(String),
+    /// It should work here and did not: why, which may take several lines.
+    Failed(String),
 }
 
-/// Tries every backend and hook; a second or two.
+/// Tries every backend and hook; a second or two. What fails on the way is that candidate's [`Verdict::Failed`].
 ///
 /// # Errors
 /// [`Error::Permission`] or [`Error::System`] where there can be no network to test in.
@@ -128,7 +130,10 @@ fn attempt(candidate: &Candidate) -> Result<Outcome, Error> {
     let not_here = |reason: String| outcome(candidate.hook.into(), Verdict::NotHere(reason));
     let mut backend = match live::start(candidate.choice, "self-test", &settings(candidate.ask)) {
         Ok(backend) => backend,
-        Err(error) => return not_here(live::first_line(&error)),
+        Err(error @ (Error::NotOffered { .. } | Error::Permission(_))) => {
+            return not_here(live::first_line(&error));
+        }
+        Err(error) => return outcome(candidate.hook.into(), Verdict::Failed(error.to_string())),
     };
     let hook = backend.description().watched.first().map(|watched| watched.hook.clone()).unwrap_or_default();
     if hook.split('+').next() != Some(candidate.hook) {
@@ -139,7 +144,10 @@ fn attempt(candidate: &Candidate) -> Result<Outcome, Error> {
         pair.send(parcel)?;
     }
     plant_fault(&pair, &parcels)?;
-    let counts = collect(backend.as_mut(), &parcels, candidate)?;
+    let counts = match collect(backend.as_mut(), &parcels, candidate) {
+        Ok(counts) => counts,
+        Err(error) => return outcome(hook, Verdict::Failed(error.to_string())),
+    };
     let mut found = compare::differences(&parcels, &counts, Direction::Egress, candidate.egress);
     found.extend(compare::differences(&parcels, &counts, Direction::Ingress, candidate.ingress()));
     if !found.is_empty() {

@@ -14,6 +14,9 @@ use clap::Parser;
 #[command(name = "cargo xtask", about = "Chores of the project")]
 enum Xtask {
     /// Build Wherefore and start it on this host's traffic.
+    ///
+    /// Everything behind `run` goes to wherefore: `cargo xtask run flows -i eth0 --for 10s`. What it takes, `cargo
+    /// xtask run -- --help` tells.
     Run {
         /// Do not install what is missing; say what it is and stop.
         #[arg(long)]

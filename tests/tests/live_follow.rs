@@ -141,9 +141,12 @@ fn the_default_route_leads_from_one_to_another() {
         host.ip("route replace default via 198.51.100.2");
         // Both were watched in the interval.
         assert_eq!(watch.poll(), ["eth0", "eth1"]);
+        // Too late: by now eth0 is nobody's business, also where a capture still hands over what came before.
+        watch.send(A, 1001, 9);
         watch.send(B, 1000, 6);
         watch.counts("eth1", 1000, 6);
         watch.counts("eth0", 1000, 5);
+        assert_eq!(watch.packets.get(&("eth0".to_owned(), 1001)), None, "{:?}", watch.packets);
         // Gone for a moment, then by both at once.
         host.ip("route delete default");
         watch.watches(&["eth1"]);

@@ -5,12 +5,11 @@ use std::{
     io::Write as _,
     os::unix::net::UnixStream,
     sync::{Arc, atomic::Ordering},
-    thread,
 };
 
 use wherefore_common::Direction;
 
-use super::{HAND_OVER, Shared, expression::Expressions, lock, open, watch::Watch};
+use super::{Shared, expression::Expressions, lock, open};
 use crate::{
     backend::{
         Error, LiveSettings,
@@ -54,25 +53,10 @@ impl Attach for Captures {
     }
 
     fn detach(&mut self, indexes: &[u32]) {
-        let closed: Vec<Arc<Watch>> =
-            lock(&self.shared.watches).extract_if(.., |watch| indexes.contains(&watch.index)).collect();
         self.interfaces.retain(|index, _| !indexes.contains(index));
-        if closed.is_empty() {
-            return;
+        if self.shared.leave(indexes) {
+            self.tell();
         }
-        // What arrived last is handed over within that time.
-        thread::sleep(2 * HAND_OVER);
-        for watch in closed {
-            let mut handle = lock(&watch.capture);
-            // libpcap tells that the interface is gone before it hands over what is left in the ring.
-            for _ in 0..2 {
-                handle.gone = false;
-                watch.catch_up(&mut handle, &self.shared.table);
-            }
-            self.shared.dropped.fetch_add(handle.new_drops(), Ordering::Relaxed);
-            handle.gone = true;
-        }
-        self.tell();
     }
 
     fn renew(&mut self, interface: &Interface) {

@@ -20,6 +20,7 @@ mod captures;
 mod coverage;
 mod direction;
 mod expression;
+mod leaving;
 mod open;
 mod reader;
 mod watch;
@@ -37,7 +38,7 @@ use std::{
 
 use wherefore_common::Amount;
 
-use self::{captures::Captures, watch::Watch};
+use self::{captures::Captures, leaving::Leaving, watch::Watch};
 use super::{
     Backend, Description, Error, LiveSettings, counter::Counter, interfaces::Follower, merged::Merged,
 };
@@ -64,6 +65,8 @@ pub struct PcapBackend {
 /// What the threads have in common.
 struct Shared {
     watches: Mutex<Vec<Arc<Watch>>>,
+    /// Captures that are to be closed.
+    leaving: Mutex<Vec<Leaving>>,
     table: Mutex<Table>,
     /// Packets dropped by captures that are closed by now.
     dropped: AtomicU64,
@@ -88,8 +91,12 @@ pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error>
     };
     let counter = Counter::new(Some(settings.table_size));
     let table = Table { counter, start: Timestamp::now(), late: Amount::default() };
-    let shared =
-        Arc::new(Shared { watches: Mutex::default(), table: Mutex::new(table), dropped: AtomicU64::new(0) });
+    let shared = Arc::new(Shared {
+        watches: Mutex::default(),
+        leaving: Mutex::default(),
+        table: Mutex::new(table),
+        dropped: AtomicU64::new(0),
+    });
     let (stop, stopped) = UnixStream::pair().map_err(failed)?;
     stopped.set_nonblocking(true).map_err(failed)?;
     let news = stop.try_clone().map_err(failed)?;
@@ -128,6 +135,7 @@ impl Backend for PcapBackend {
     }
 
     fn poll(&mut self) -> Result<Option<Snapshot>, Error> {
+        self.shared.close_all();
         let watches = lock(&self.shared.watches).clone();
         let mut dropped = 0;
         for watch in watches {

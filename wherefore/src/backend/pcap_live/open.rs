@@ -2,7 +2,10 @@
 
 use std::{
     os::fd::AsFd,
-    sync::{Mutex, atomic::AtomicU32},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -61,6 +64,7 @@ pub(super) fn open(
         index: interface.index,
         direction: way,
         mtu: AtomicU32::new(interface.mtu.unwrap_or_default()),
+        end: AtomicU64::new(u64::MAX),
         linktype: capture.get_datalink().0,
         expression,
         socket,

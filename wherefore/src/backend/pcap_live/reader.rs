@@ -7,6 +7,7 @@ use std::{
         unix::net::UnixStream,
     },
     sync::Arc,
+    time::Duration,
 };
 
 use nix::{
@@ -27,7 +28,8 @@ pub(super) fn read(shared: &Shared, mut news: UnixStream) {
             // Nothing new.
             Err(_) => {}
         }
-        let events = match wait(news.as_fd(), &open) {
+        let due = shared.close_due();
+        let events = match wait(news.as_fd(), &open, due) {
             Ok(events) => events,
             Err(error) => {
                 // Polls go on counting what is there.
@@ -49,13 +51,17 @@ pub(super) fn read(shared: &Shared, mut news: UnixStream) {
     }
 }
 
-/// Waits for news or something on any capture: what each of these has to tell, in order.
-fn wait(news: BorrowedFd<'_>, open: &[Arc<Watch>]) -> nix::Result<Vec<PollFlags>> {
+/// Waits for news or something on any capture, or as long as `most`: what each of these has to tell, in order.
+fn wait(news: BorrowedFd<'_>, open: &[Arc<Watch>], most: Option<Duration>) -> nix::Result<Vec<PollFlags>> {
+    // Rounded up, so that it is over then.
+    let most = most.map(|most| most + Duration::from_millis(1));
+    let timeout =
+        most.map_or(PollTimeout::NONE, |most| PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX));
     let mut fds = Vec::with_capacity(open.len() + 1);
     fds.push(PollFd::new(news, PollFlags::POLLIN));
     fds.extend(open.iter().map(|watch| PollFd::new(watch.socket.as_fd(), PollFlags::POLLIN)));
     loop {
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, timeout) {
             Ok(_) => break,
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error),

@@ -4,7 +4,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Watch {
     pub(super) linktype: i32,
     /// Largest IP packet in bytes, as last asked for; 0: not known.
     pub(super) mtu: AtomicU32,
+    /// What arrives from then on, in nanoseconds since 1970, is counted no more.
+    pub(super) end: AtomicU64,
     /// Which packets have a flow; `None`: all.
     pub(super) expression: Option<Expression>,
     /// The capture's socket once more, to wait for it without holding the lock.
@@ -59,8 +61,12 @@ impl Watch {
         }
         let mut table = lock(table);
         let mtu = Some(self.mtu.load(Ordering::Relaxed)).filter(|mtu| *mtu > 0);
+        let end = Timestamp(self.end.load(Ordering::Relaxed));
         let result = handle.capture.dispatch(Some(BATCH), |packet| {
             let time = nanoseconds(packet.header.ts);
+            if time >= end {
+                return;
+            }
             // Lengths count as on the wire: `caplen` is what -s left of them.
             let wire_len = packet.header.len;
             if time < table.start {

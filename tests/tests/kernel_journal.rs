@@ -8,16 +8,16 @@ use std::{collections::BTreeMap, net::Ipv4Addr, ops::Range};
 
 use aya::programs::{Program, TestRun as _, TestRunOptions};
 use wherefore::backend::ebpf::bench::{Bench, Features};
-use wherefore_common::tables::JOURNAL_SLOTS;
+use wherefore_common::tables::{PLACES_A_KEY, journal_slots};
 use wherefore_tests::{
     can_load,
     frame::{Link, UDP, V4, udp},
     volley::{pin, processors},
 };
 
-/// Room for so many that 128 keys, on all processors together, are still taken one by one.
+/// Room for so many that [`FEW`] keys, on all processors together, are still taken one by one.
 const ROOM: u32 = 1 << 17;
-const FEW: u16 = 128;
+const FEW: u16 = (ROOM / PLACES_A_KEY) as u16;
 const PROGRAM: &str = "wherefore_in";
 
 /// Sends a datagram of each of the flows through the program, on one processor.
@@ -46,7 +46,7 @@ fn every_flow_of_the_table_is_taken_whether_few_or_many() {
     let features = Features { cache: false, ..Features::default() };
     let mut bench = Bench::with(ROOM, &features).unwrap();
     bench.load(PROGRAM).unwrap();
-    let beyond = 2 * (JOURNAL_SLOTS as u16 + 100);
+    let beyond = 2 * (journal_slots(ROOM) as u16 + 100);
     let processors = processors();
     let (first, last) = (processors[0], processors[processors.len() - 1]);
     // Both sets in turn, each with many before few and few before none.

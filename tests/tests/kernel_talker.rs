@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use wherefore::backend::{Backend, Hook, LiveSettings, ebpf};
 use wherefore_common::{
     Direction, FlowKey, Reason,
-    cache::{STRIKES, hash},
+    cache::{PRESSURE_MOST, PROBE, STRIKES, hash},
 };
 use wherefore_tests::{
     Netns, can_load, device,
@@ -25,8 +25,9 @@ const ROOM: u16 = 1024;
 const CACHE_BITS: u32 = 12;
 /// More than one processor's cache and the table hold.
 const SCAN: u16 = (1 << CACHE_BITS) + 2 * ROOM;
-/// Flows at the talker's place.
-const STRIKERS: usize = 160;
+/// Flows at the talker's place: two that hold it and the one beside it before, and as many as it takes to end a flow's
+/// hold on it.
+const STRIKERS: usize = 2 + STRIKES as usize;
 
 const TALKER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const SCANNER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
@@ -66,8 +67,8 @@ struct Interval {
     talk: Frame,
     /// Flows elsewhere than at the talker's two places.
     scan: Vec<Frame>,
-    /// Flows whose first place is the talker's. The first of them takes the place beside it, the others strike.
-    strikers: std::vec::IntoIter<Frame>,
+    /// Flows whose first place is the talker's. All but the first two strike, in turn.
+    strikers: Vec<Frame>,
     talked: u64,
     sent: u64,
 }
@@ -84,7 +85,7 @@ impl Interval {
         let scan = scan.filter(|frame| place(frame, ifindex) >> 1 != at >> 1).take(SCAN.into()).collect();
         let others = (54..).flat_map(|to| (0..=u16::MAX).map(move |port| frame(SCANNER, (port, to), 0)));
         let strikers: Vec<_> = others.filter(|frame| place(frame, ifindex) == at).take(STRIKERS).collect();
-        Self { netns, backend, talk, scan, strikers: strikers.into_iter(), talked: 0, sent: 0 }
+        Self { netns, backend, talk, scan, strikers, talked: 0, sent: 0 }
     }
 
     fn send(&mut self, on: usize, frames: &[Frame]) {
@@ -106,11 +107,28 @@ impl Interval {
         self.send(on, &self.scan.clone());
     }
 
-    /// Packets of so many further flows at the talker's place.
-    fn strike(&mut self, on: usize, flows: u32) {
-        let strikers: Vec<_> = self.strikers.by_ref().take(flows as usize).collect();
-        assert_eq!(strikers.len(), flows as usize);
-        self.send(on, &strikers);
+    /// A packet of each striker: where the table has room, all are in it, and two have the places at the talker's.
+    fn introduce(&mut self, on: usize) {
+        self.send(on, &self.strikers.clone());
+    }
+
+    /// So many strikes against the talker's place.
+    fn strike(&mut self, on: usize, strikes: u32) {
+        let strikers = self.strikers[2..].iter().cycle().take(strikes as usize).cloned();
+        self.send(on, &strikers.collect::<Vec<_>>());
+    }
+
+    /// Talker and strikers are in the table, which is full; the talker has its place, and packets ask the cache first,
+    /// for which it must be found there often enough.
+    fn settle(&mut self, on: usize) {
+        self.talk(on, 1);
+        // It keeps its place, and had it no entry in the table it would get none.
+        for half in self.strikers.clone().chunks(STRIKERS / 2) {
+            self.send(on, half);
+            self.talk(on, 1);
+        }
+        self.scan(on);
+        self.talk(on, (PRESSURE_MOST * PROBE as u32) as usize);
     }
 
     /// The talker is a flow with all its packets, and what others had no room is all counted.
@@ -149,10 +167,7 @@ fn a_talker_that_is_struck_and_holds_on_stays_a_flow() {
     }
     let on = processors()[0];
     let mut interval = Interval::new();
-    interval.talk(on, 1);
-    interval.scan(on);
-    // Takes the place beside the talker's.
-    interval.strike(on, 1);
+    interval.settle(on);
     for _ in 0..8 {
         interval.strike(on, STRIKES - 1);
         interval.talk(on, 1);
@@ -169,7 +184,7 @@ fn a_talker_that_gave_way_before_the_table_was_full_stays_a_flow() {
     let on = processors()[0];
     let mut interval = Interval::new();
     interval.talk(on, 1);
-    interval.strike(on, 1 + STRIKES);
+    interval.introduce(on);
     interval.scan(on);
     for _ in 0..6 {
         interval.talk(on, 3);
@@ -187,18 +202,15 @@ fn a_talker_that_is_struck_out_when_the_table_is_full_stays_a_flow() {
     }
     let on = processors()[0];
     let mut interval = Interval::new();
-    interval.talk(on, 1);
-    interval.scan(on);
-    interval.strike(on, 1 + STRIKES);
+    interval.settle(on);
     for _ in 0..6 {
-        interval.talk(on, 3);
         interval.strike(on, STRIKES + 1);
-        interval.talk(on, 30);
+        interval.talk(on, 3 + STRIKES as usize);
     }
     interval.end();
 }
 
-/// The cache of one processor holds it; on another it finds no place, and no room in the table.
+/// The cache of one processor holds it; on another others hold its places, and the table takes no new flow.
 #[test]
 fn a_talker_that_comes_to_another_processor_when_the_table_is_full_stays_a_flow() {
     if !can_load() {
@@ -208,10 +220,8 @@ fn a_talker_that_comes_to_another_processor_when_the_table_is_full_stays_a_flow(
     let [first, last] = [processors[0], processors[processors.len() - 1]];
     let mut interval = Interval::new();
     interval.talk(first, 1);
+    interval.introduce(last);
     interval.scan(first);
-    if last != first {
-        interval.strike(last, 2);
-    }
     interval.talk(last, 100);
     interval.talk(first, 100);
     interval.end();

@@ -2,7 +2,8 @@
 //!
 //! A flow has two places, side by side. A packet of a flow that holds one of them adds to it and is done. A packet
 //! that finds both held by others goes to the flow table itself, and counts as a strike against its first place:
-//! who is struck [`STRIKES`] times without a packet of its own in between, is written to the table and gives way.
+//! who is struck [`STRIKES`] times without a packet of its own in between, is written to the table and gives way to the
+//! next that finds room there.
 //! So the flows that send the most keep their slots, and a thousand that send little do not push each other out.
 //!
 //! The packet with which a flow takes a slot goes to the table, and without room there the flow gets no slot. So every
@@ -38,7 +39,8 @@ pub const PROBE: u64 = 16;
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// Whose counts these are, and the interval that they belong to ([`head`]); 0: none.
+    /// Whose counts these are, and the interval that they belong to: the words of the key, the last one its [`tail`]; 0:
+    /// none.
     pub head: [u64; 6],
     /// Packets since the flow took the slot, in the low [`STRIKE_SHIFT`] bits; above them packets of other flows
     /// since the last of this one.
@@ -73,20 +75,25 @@ const PACKETS: u32 = (1 << STRIKE_SHIFT) - 1;
 /// than this many on the wire.
 pub const FULL: u32 = 1 << (STRIKE_SHIFT - 1);
 
-/// The words that a slot of the flow `key` begins with: the key's own, the generation in the high half of the last,
-/// which is 0 in a key.
+/// The last word of the [`Slot::head`] of the flow `key`: the key's own with the generation in the high half, which is 0
+/// in a key.
 #[inline(always)]
 #[must_use]
-pub const fn head(key: &[u64; 6], generation: u32) -> [u64; 6] {
-    [key[0], key[1], key[2], key[3], key[4], key[5] | (generation as u64) << 32]
+pub const fn tail(key: &[u64; 6], generation: u32) -> u64 {
+    key[5] | (generation as u64) << 32
 }
 
 impl Slot {
     /// The slot of a flow that took it in tick `first`, with a packet that is counted elsewhere.
     #[inline(always)]
     #[must_use]
-    pub const fn new(head: [u64; 6], first: u32) -> Self {
-        Self { head, packets_strikes: 0, last_tick: first, wire_bytes: 0 }
+    pub const fn new(key: &[u64; 6], tail: u64, first: u32) -> Self {
+        Self {
+            head: [key[0], key[1], key[2], key[3], key[4], tail],
+            packets_strikes: 0,
+            last_tick: first,
+            wire_bytes: 0,
+        }
     }
 
     /// The interval that the counts belong to.
@@ -130,10 +137,13 @@ impl Slot {
         self.packets_strikes = self.packets() + packets;
     }
 
-    /// Counts the packet of another flow that came to this slot; true: the slot is that one's now.
+    /// Counts the packet of another flow that came to this slot; true: the slot is that one's now, if there is room for it
+    /// in the table.
     #[inline(always)]
     pub const fn strike(&mut self) -> bool {
-        self.packets_strikes += 1 << STRIKE_SHIFT;
+        if self.packets_strikes >> STRIKE_SHIFT < STRIKES {
+            self.packets_strikes += 1 << STRIKE_SHIFT;
+        }
         self.packets_strikes >> STRIKE_SHIFT >= STRIKES
     }
 }
@@ -180,7 +190,8 @@ mod tests {
     #[test]
     fn a_slot_gives_back_what_went_in() {
         let key = [1, 2, 3, 4, 5, 0x0004_0611];
-        let mut slot = Slot { head: head(&key, 7), packets_strikes: 3, last_tick: 2, wire_bytes: 300 };
+        let mut slot =
+            Slot { head: [1, 2, 3, 4, 5, tail(&key, 7)], packets_strikes: 3, last_tick: 2, wire_bytes: 300 };
         // A padded frame, and two without a link header.
         let beyond_link = 6_u64.wrapping_sub(28);
         let aside = Aside { first_tick: 0xffff_fffe, beyond_link, ..Aside::default() };
@@ -193,7 +204,8 @@ mod tests {
         assert!(!(1..STRIKES).any(|_| slot.strike()));
         slot.add_packets(1);
         assert!(!(1..STRIKES).any(|_| slot.strike()));
-        assert!(slot.strike());
+        // Whom the table takes no more leaves the slot as it is, however many come.
+        assert!((0..1000).all(|_| slot.strike()));
         assert_eq!(slot.packets(), 4);
     }
 }

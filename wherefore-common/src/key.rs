@@ -94,6 +94,14 @@ impl FlowKey {
         UnaccountedKey { proto, ..UnaccountedKey::new(self.ifindex, self.direction, reason as u8) }
     }
 
+    /// The key whose [`FlowKey::words`] these are, in place.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_words(words: &[u64; 6]) -> &Self {
+        // SAFETY: 48 bytes without padding and of one alignment, as asserted below; any bytes make a valid key.
+        unsafe { &*core::ptr::from_ref(words).cast() }
+    }
+
     /// The key of [`FlowKey::words`].
     #[inline(always)]
     #[must_use]

@@ -38,8 +38,21 @@ pub const fn part(cpu: u32, generation: u32) -> u32 {
     cpu << 1 | (generation & 1)
 }
 
-/// Keys that a part of the journal holds.
-pub const JOURNAL_SLOTS: u32 = 1024;
+/// Places of a table that are looked through in the time that one key takes to be taken out.
+pub const PLACES_A_KEY: u32 = 1024;
+
+/// Keys that each part of the journal holds, for tables of so many flows: no more are ever taken out one by one.
+#[must_use]
+pub const fn journal_slots(table_size: u32) -> u32 {
+    let slots = table_size / PLACES_A_KEY;
+    if slots == 0 {
+        1
+    } else if slots > 1024 {
+        1024
+    } else {
+        slots
+    }
+}
 
 /// Where the lengths of the journal's parts begin. Before them is one for each set whose keys are in no part: more than
 /// there can be.

@@ -6,14 +6,14 @@
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use wherefore_common::{
     Extra, FlowKey, Stored, Totals,
-    cache::{Aside, FULL, PRESSURE, PRESSURE_MOST, PROBE, REJECTED, RELIEF, Slot, hash, head},
+    cache::{Aside, FULL, PRESSURE, PRESSURE_MOST, PROBE, REJECTED, RELIEF, Slot, hash, tail},
     counters::LINK,
     tables::part,
 };
 
 use crate::{
     account::Volume,
-    cidr,
+    cidr, functions,
     tables::{self, MMAPABLE, Outcome, cpu, ticks},
 };
 
@@ -40,35 +40,37 @@ pub fn count(
     cookie: impl FnOnce() -> u64,
 ) -> Outcome {
     let bits = u32::from(CACHE_BITS.load());
-    let head = head(key, generation);
+    let tail = tail(key, generation);
     // The slot that the flow may have, and its place.
     let mut mine: *mut Slot = core::ptr::null_mut();
     let mut place = 0;
     // SAFETY: a valid pointer into the map or null, to a slot that only this CPU writes to (see above).
     let mut totals = unsafe { totals.as_mut() };
+    let mut verdict = None;
     if bits != 0 {
         if past(&totals) {
             // First, as none of these is in the table.
-            if cidr::rejects(generation, key) && reject(&mut totals, volume) {
+            let rejected = cidr::rejects(generation, key);
+            if rejected && reject(&mut totals, volume) {
                 return Outcome::Known;
             }
-            let (key, more) = (FlowKey::from_words(*key), stored(volume));
-            if tables::add_known(generation, &key, &more, volume.estimated) {
+            if tables::add_known(generation, FlowKey::of_words(key), &stored(volume), volume.estimated) {
                 return Outcome::Known;
             }
+            verdict = Some(rejected);
         }
         place = part(cpu(), generation) << bits | (hash(key) >> (64 - bits)) as u32;
         if let Some(slot) = CACHE.get_ptr_mut(place) {
             // SAFETY: a valid pointer into the map, to a slot that only this CPU writes to (see above).
             let slot = unsafe { &mut *slot };
-            if hit(slot, place, &head, volume) {
+            if hit(slot, place, key, tail, volume) {
                 relieve(&mut totals);
                 return Outcome::Known;
             }
             if let Some(other) = CACHE.get_ptr_mut(place ^ 1) {
                 // SAFETY: likewise.
                 let other = unsafe { &mut *other };
-                if hit(other, place ^ 1, &head, volume) {
+                if hit(other, place ^ 1, key, tail, volume) {
                     relieve(&mut totals);
                     return Outcome::Known;
                 }
@@ -88,13 +90,13 @@ pub fn count(
     }
     let estimated = if volume.estimated { u64::from(volume.packets) } else { 0 };
     let extra = Extra { estimated, cookie: cookie() };
-    let rejected = cidr::rejects(generation, key);
+    let rejected = verdict.unwrap_or_else(|| cidr::rejects(generation, key));
     let first = stored(volume);
     // To the table even if it gets a slot, so that the slot's counts find room there later.
     let outcome = if rejected && reject(&mut totals, volume) {
         Outcome::Known
     } else {
-        tables::put(generation, &FlowKey::from_words(*key), &first, &extra, rejected)
+        tables::put(generation, FlowKey::of_words(key), &first, &extra, rejected)
     };
     // SAFETY: as above.
     let (Some(slot), Some(aside)) = (unsafe { mine.as_mut() }, aside(place)) else { return outcome };
@@ -102,14 +104,24 @@ pub fn count(
         return outcome;
     }
     if slot.generation() == generation && slot.packets() != 0 {
-        let rejected = aside.flags & REJECTED != 0;
-        let stored = slot.stored(aside);
-        tables::put(generation, &FlowKey::from_words(slot.key()), &stored, &aside.extra, rejected);
+        functions::wherefore_evict(slot, aside);
     }
-    *slot = Slot::new(head, first.first_tick);
+    *slot = Slot::new(key, tail, first.first_tick);
     let flags = if rejected { REJECTED } else { 0 };
-    *aside = Aside { first_tick: first.first_tick, flags, ..Aside::default() };
+    aside.beyond_link = 0;
+    aside.extra.estimated = 0;
+    aside.extra.cookie = 0;
+    aside.first_tick = first.first_tick;
+    aside.flags = flags;
     outcome
+}
+
+/// Writes what a slot counted to the table.
+#[inline(always)]
+pub fn evict(slot: &Slot, aside: &Aside) {
+    let rejected = aside.flags & REJECTED != 0;
+    let key = slot.key();
+    tables::put(slot.generation(), FlowKey::of_words(&key), &slot.stored(aside), &aside.extra, rejected);
 }
 
 /// The rest of a slot.
@@ -166,9 +178,9 @@ fn press(totals: &mut Option<&mut Totals>) {
 
 /// Adds a packet to the slot at `place` if that is its flow's.
 #[inline(always)]
-fn hit(slot: &mut Slot, place: u32, head: &[u64; 6], volume: &Volume) -> bool {
+fn hit(slot: &mut Slot, place: u32, key: &[u64; 6], tail: u64, volume: &Volume) -> bool {
     // A slot that is full is as good as another flow's: it is struck until it gives way.
-    if !same(&slot.head, head) || slot.packets() >= FULL {
+    if !same(&slot.head, key, tail) || slot.packets() >= FULL {
         return false;
     }
     slot.add_packets(volume.packets);
@@ -193,8 +205,8 @@ fn beyond_link(volume: &Volume) -> u64 {
     u64::from(volume.wire_bytes).wrapping_sub(ordinary)
 }
 
-/// Equality without a branch a word.
+/// Whether the head is that of a key with this [`tail`], without a branch a word.
 #[inline(always)]
-fn same(a: &[u64; 6], b: &[u64; 6]) -> bool {
-    (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5]) == 0
+fn same(a: &[u64; 6], b: &[u64; 6], tail: u64) -> bool {
+    (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ tail) == 0
 }

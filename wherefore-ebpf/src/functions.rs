@@ -4,7 +4,8 @@
 //! Exported, so that their BTF says "global": the verifier then takes each by itself, with any numbers
 //! (Linux 5.6), and a program that calls it only knows that a number comes back. Woven into `wherefore_in`
 //! they gave the verifier some 400,000 instructions to follow; this way it is 60,000 at most (tests/kernel_cost.rs
-//! prints them). Packets without tags and extension headers call none.
+//! prints them). Packets without tags and
+//! extension headers call none of the parser's.
 
 use aya_ebpf::{
     bindings::{__sk_buff, xdp_md},
@@ -12,11 +13,12 @@ use aya_ebpf::{
 };
 use wherefore_common::{
     Extra, FlowKey, UnaccountedKey,
+    cache::{Aside, Slot},
     parse::{self, Packet, Step},
 };
 
 use crate::{
-    account, cidr,
+    account, cache, cidr,
     context::{Skb, Xdp},
     journal,
     tables::{self, Outcome},
@@ -88,6 +90,17 @@ pub extern "C" fn wherefore_extra(key: *const FlowKey, generation: u64, estimate
     if !key.is_null() {
         // SAFETY: as above.
         tables::add_extra(generation as u32, unsafe { &*key }, &Extra { estimated, cookie });
+    }
+    0
+}
+
+/// [`cache::evict`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn wherefore_evict(slot: *const Slot, aside: *const Aside) -> u64 {
+    if !slot.is_null() && !aside.is_null() {
+        // SAFETY: as above.
+        unsafe { cache::evict(&*slot, &*aside) };
     }
     0
 }

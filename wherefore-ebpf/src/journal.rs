@@ -4,27 +4,28 @@
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use wherefore_common::{
     FlowKey,
-    tables::{JOURNAL_SLOTS, JOURNAL_WHOLE, Noted, part},
+    tables::{JOURNAL_WHOLE, Noted, part},
 };
 
 use crate::tables::{MMAPABLE, cpu};
 
 /// Parts of [`JOURNAL_SLOTS`] keys, by CPU and set. Resized by user space.
 #[btf_map]
-static JOURNAL: Array<FlowKey, { 2 * JOURNAL_SLOTS as usize }, MMAPABLE> = Array::new();
+static JOURNAL: Array<FlowKey, 2, MMAPABLE> = Array::new();
 
 /// How many keys each part got ([`JOURNAL_WHOLE`] says where); of these, as many as it holds are there.
 #[btf_map]
 static NOTED: Array<Noted, { JOURNAL_WHOLE as usize + 2 }, MMAPABLE> = Array::new();
 
-/// 1 where the programs of one CPU do not interrupt each other: user space reads no journal elsewhere.
+/// Keys that a part holds; 0: there is no journal, as the programs of one CPU may interrupt each other.
 #[unsafe(no_mangle)]
-static JOURNAL_ON: Global<u8> = Global::new(0);
+static JOURNAL_SLOTS: Global<u32> = Global::new(0);
 
 /// Notes the key of a flow that is new in the table.
 #[inline(always)]
 pub fn note(generation: u32, key: &FlowKey) {
-    if JOURNAL_ON.load() == 0 {
+    let slots = JOURNAL_SLOTS.load();
+    if slots == 0 {
         return;
     }
     let part = part(cpu(), generation);
@@ -43,8 +44,8 @@ pub fn note(generation: u32, key: &FlowKey) {
     }
     let number = noted.keys;
     noted.keys = number.saturating_add(1);
-    if number < JOURNAL_SLOTS
-        && let Some(place) = JOURNAL.get_ptr_mut(part * JOURNAL_SLOTS + number)
+    if number < slots
+        && let Some(place) = JOURNAL.get_ptr_mut(part * slots + number)
     {
         // SAFETY: as above.
         unsafe { *place = *key };

@@ -23,6 +23,8 @@ use wherefore::{
     filter::{CidrFilter, Prefixes},
 };
 
+use wherefore_tests::Random;
+
 use crate::{
     Scope, median,
     pattern::Pattern,
@@ -48,13 +50,18 @@ struct Subject {
     program: ProgramFd,
     /// Of the net cost of this reference a share is told.
     counts: bool,
-    _bench: Option<Bench>,
+    /// An interval begins with each run, so that all flows are new.
+    anew: bool,
+    bench: Option<Bench>,
     _ebpf: Option<Ebpf>,
     _filter: Option<Filter>,
 }
 
 impl Subject {
-    fn run(&self, rig: &mut Rig, packets: usize) -> Result<f64> {
+    fn run(&mut self, rig: &mut Rig, packets: usize) -> Result<f64> {
+        if let (true, Some(bench)) = (self.anew, &mut self.bench) {
+            bench.poll()?;
+        }
         rig.aim(self.kind, &self.program)?;
         rig.run_on(0, self.kind, packets, 2)
     }
@@ -76,18 +83,18 @@ pub fn measure(scope: Scope) -> Result<Vec<Table>> {
     for pattern in PATTERNS {
         for load in 0..loads {
             let mut rig = Rig::new(&pattern.steps(packets), TABLE)?;
-            let subjects = subjects(&mut rig, c_object.as_deref())?;
+            let mut subjects = subjects(&mut rig, c_object.as_deref())?;
             if rows.is_empty() {
                 rows = subjects.iter().map(Row::new).collect();
             }
-            let order = (0..subjects.len()).map(|place| (place + load * ORDER) % subjects.len());
+            let order = shuffled(subjects.len(), load as u64);
             // The first time through the pattern makes the flows.
-            for place in order.clone() {
+            for &place in &order {
                 subjects[place].run(&mut rig, packets)?;
             }
             let mut least = vec![f64::INFINITY; subjects.len()];
             for _ in 0..rounds {
-                for place in order.clone() {
+                for &place in &order {
                     least[place] = least[place].min(subjects[place].run(&mut rig, packets)?);
                 }
             }
@@ -99,8 +106,15 @@ pub fn measure(scope: Scope) -> Result<Vec<Table>> {
     Ok(tables(&rows, loads, rounds, packets))
 }
 
-/// How many places further than the one before each load begins.
-const ORDER: usize = 5;
+/// The numbers below `count` in an order that is another one for each load: what ran before is in the caches.
+fn shuffled(count: usize, load: u64) -> Vec<usize> {
+    let mut random = Random::new(load);
+    let mut order: Vec<usize> = (0..count).collect();
+    for left in (1..count).rev() {
+        order.swap(left, random.below(left + 1));
+    }
+    order
+}
 
 /// What a program took.
 struct Row {
@@ -174,7 +188,8 @@ fn subjects(rig: &mut Rig, c_object: Option<&Path>) -> Result<Vec<Subject>> {
             kind,
             program,
             counts,
-            _bench: None,
+            anew: false,
+            bench: None,
             _ebpf: None,
             _filter: None,
         });
@@ -188,7 +203,8 @@ fn subjects(rig: &mut Rig, c_object: Option<&Path>) -> Result<Vec<Subject>> {
             kind: Kind::Tc,
             program,
             counts: true,
-            _bench: None,
+            anew: false,
+            bench: None,
             _ebpf: Some(ebpf),
             _filter: None,
         });
@@ -203,6 +219,9 @@ fn subjects(rig: &mut Rig, c_object: Option<&Path>) -> Result<Vec<Subject>> {
         change(&mut features);
         subjects.push(ours(&format!("wherefore_out{variant}"), Kind::Tc, "wherefore_out", &features)?);
     }
+    let mut anew = ours(ANEW, Kind::Tc, "wherefore_out", &Features::default())?;
+    anew.anew = true;
+    subjects.push(anew);
     for (verdict, expression) in EXPRESSIONS {
         subjects.push(behind(&format!("wherefore_out behind -f, {verdict}"), expression)?);
     }
@@ -211,6 +230,9 @@ fn subjects(rig: &mut Rig, c_object: Option<&Path>) -> Result<Vec<Subject>> {
     }
     Ok(subjects)
 }
+
+/// This program where all flows are new, in an interval of as many packets as a round has.
+const ANEW: &str = "wherefore_out, all flows new";
 
 /// Expressions that take all of the driver's packets, and none.
 const EXPRESSIONS: [(&str, &str); 2] = [("accepted", "udp port 4100"), ("rejected", "tcp port 443")];
@@ -229,13 +251,22 @@ fn behind(name: &str, expression: &str) -> Result<Subject> {
     };
     let (bench, filter) = (Some(bench), Some(filter));
     let name = name.into();
-    Ok(Subject { name, kind: Kind::Tc, program, counts: true, _bench: bench, _ebpf: None, _filter: filter })
+    Ok(Subject {
+        name,
+        kind: Kind::Tc,
+        program,
+        counts: true,
+        anew: false,
+        bench,
+        _ebpf: None,
+        _filter: filter,
+    })
 }
 
 /// This program with a CIDR filter that excludes `net`.
 fn within(name: &str, net: &str) -> Result<Subject> {
     let mut subject = ours(name, Kind::Tc, "wherefore_out", &Features::default())?;
-    if let Some(bench) = &mut subject._bench {
+    if let Some(bench) = &mut subject.bench {
         let exclude = Prefixes { either: vec![net.parse()?], ..Prefixes::default() };
         bench.filter(&CidrFilter { exclude, ..CidrFilter::default() })?;
         bench.poll()?;
@@ -251,7 +282,8 @@ fn ours(name: &str, kind: Kind, program: &str, features: &Features) -> Result<Su
         kind,
         program,
         counts: true,
-        _bench: Some(bench),
+        anew: false,
+        bench: Some(bench),
         _ebpf: None,
         _filter: None,
     })

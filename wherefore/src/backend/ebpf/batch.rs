@@ -14,7 +14,7 @@ use super::{by_key, features::KernelFeature};
 /// `bpf_cmd` of linux/bpf.h.
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 
-/// Entries asked for at first: 360 kB of flows.
+/// Entries asked for at first: 330 kB of flows.
 const FIRST_CHUNK: usize = 4096;
 
 /// Times that a busy bucket may make us begin again; nobody else uses the table.

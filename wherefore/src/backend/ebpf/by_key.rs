@@ -12,6 +12,7 @@ use aya::{Pod, maps::MapData};
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 
 /// The member of `union bpf_attr` for single elements.
 #[repr(C)]
@@ -48,8 +49,8 @@ pub fn drain<K: Pod + Default, V: Pod + Default>(
     Ok(())
 }
 
-/// Takes the entries of these keys out of the table `map`, which nobody else uses, and hands them to `take`. A key that
-/// is not there was handed over before, by a call that then failed.
+/// Takes the entries of these keys out of the table `map`, which nobody else uses, and hands them to `take`. Whether all
+/// were there: one that is not may have been handed over before, by a call that then failed.
 ///
 /// # Errors
 /// What the kernel says.
@@ -57,16 +58,17 @@ pub fn take<K: Pod, V: Pod + Default>(
     map: &MapData,
     keys: &[K],
     mut take: impl FnMut(K, V),
-) -> io::Result<()> {
+) -> io::Result<bool> {
     same_sizes::<K, V>(map)?;
+    let mut all = true;
     for key in keys {
         match remove(map, key) {
             Ok(value) => take(*key, value),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => all = false,
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Compares the sizes of key and value with the map's.
@@ -81,6 +83,12 @@ pub(super) fn same_sizes<K, V>(map: &MapData) -> io::Result<()> {
 
 fn remove<K: Pod, V: Pod + Default>(map: &MapData, key: &K) -> io::Result<V> {
     let mut value = V::default();
+    match call(map, BPF_MAP_LOOKUP_AND_DELETE_ELEM, Some(key), Some(&mut value)) {
+        Ok(()) => return Ok(value),
+        // Before Linux 5.14 hash tables do not know it; ENOTSUPP is no number of user space.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | 524)) => {}
+        Err(error) => return Err(error),
+    }
     call(map, BPF_MAP_LOOKUP_ELEM, Some(key), Some(&mut value))?;
     call::<K, V>(map, BPF_MAP_DELETE_ELEM, Some(key), None)?;
     Ok(value)
@@ -96,7 +104,7 @@ fn next_key<K: Pod + Default>(map: &MapData, key: Option<&K>) -> io::Result<Opti
     }
 }
 
-/// One of the three commands. `K` is of the map's key size; `out` of its value size, or for the next key of its key
+/// One of the commands. `K` is of the map's key size; `out` of its value size, or for the next key of its key
 /// size.
 fn call<K: Pod, O: Pod>(
     map: &MapData,

@@ -90,8 +90,15 @@ impl KernelFeature {
 /// keeps in a place of its CPU is still there at its end.
 #[must_use]
 pub fn uninterrupted() -> bool {
-    let preempt_rt = std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1");
-    !preempt_rt && !KernelFeature::Uninterrupted.hidden()
+    let realtime = std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1");
+    let version = std::fs::read_to_string("/proc/sys/kernel/version").unwrap_or_default();
+    !realtime && !preempt_rt(&version) && !KernelFeature::Uninterrupted.hidden()
+}
+
+/// Whether a kernel's version string (`uname -v`) is that of a `PREEMPT_RT` one (`init/Makefile`: `UTS_VERSION`). Only
+/// kernels with patches of that project have the file `/sys/kernel/realtime`.
+fn preempt_rt(version: &str) -> bool {
+    version.split_whitespace().any(|word| word == "PREEMPT_RT")
 }
 
 /// Refuses a kernel that is too old to count in, before anything is loaded.
@@ -112,6 +119,13 @@ pub fn enough(release: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn preempt_rt_is_told_by_the_version() {
+        assert!(preempt_rt("#1 SMP PREEMPT_RT Debian 6.12.6-1 (2024-12-21)"));
+        assert!(!preempt_rt("#1 SMP PREEMPT_DYNAMIC Debian 6.12.6-1 (2024-12-21)"));
+        assert!(!preempt_rt(""));
+    }
 
     #[test]
     fn old_kernels_are_told_from_new_ones() {

@@ -13,7 +13,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use wherefore_common::{
     Amount, Extra, FlowKey, Stored, Totals, UnaccountedKey,
     cache::{Aside, Slot},
-    tables::{JOURNAL_SLOTS, JOURNAL_WHOLE, TOTALS_SLOTS, UNACCOUNTED_ENTRIES},
+    tables::{JOURNAL_WHOLE, TOTALS_SLOTS, UNACCOUNTED_ENTRIES, journal_slots},
 };
 
 use super::{
@@ -96,8 +96,6 @@ pub struct Tables {
     pub unaccounted_sets: ArrayOfMaps<MapData, aya::maps::MapFd>,
     /// The flow table of each set.
     pub flows: [MapData; 2],
-    /// Flows that one of them holds.
-    pub table_size: u32,
     /// What few flows have besides, of each set.
     pub extras: [MapData; 2],
     /// The table of packets without a flow of each set.
@@ -151,7 +149,6 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
         ("LOG_ON", u8::from(features.log)),
         ("CACHE_BITS", cache_bits),
         ("PER_CPU", u8::from(per_cpu)),
-        ("JOURNAL_ON", u8::from(per_cpu)),
         ("TOTALS_ON", u8::from(features.totals)),
         ("OFFLOAD_ON", u8::from(features.offload)),
         ("TAG_ON", u8::from(features.tag)),
@@ -162,12 +159,13 @@ pub fn load(table_size: u32, features: &Features) -> Result<Loaded, Error> {
     for (name, value) in &globals {
         loader.override_global(name, value, true);
     }
-    let parts = if per_cpu { 2 * cpus } else { 1 };
+    let (parts, slots) = if per_cpu { (2 * cpus, journal_slots(table_size)) } else { (1, 0) };
+    loader.override_global("JOURNAL_SLOTS", &slots, true);
     for (table, slots) in [
         ("CACHE", cache_slots),
         ("ASIDE", cache_slots),
         ("TOTALS", totals_slots),
-        ("JOURNAL", parts * JOURNAL_SLOTS),
+        ("JOURNAL", (parts * slots).max(1)),
         ("NOTED", JOURNAL_WHOLE + parts),
     ] {
         loader.map_max_entries(table, slots);
@@ -285,7 +283,6 @@ fn tables(
         unaccounted_sets,
         flows,
         unaccounted,
-        table_size,
         extras,
         fallback,
         cache: mapped(&arrays[0])?,
@@ -294,7 +291,7 @@ fn tables(
         totals: mapped(&arrays[2])?,
         lost: mapped(&arrays[3])?,
         journal: if per_cpu {
-            Some(Journal::new(mapped(&arrays[4])?, mapped(&arrays[5])?, cpus))
+            Some(Journal::new(mapped(&arrays[4])?, mapped(&arrays[5])?, cpus, table_size))
         } else {
             None
         },

@@ -157,13 +157,15 @@ impl Counting {
         })
         .map_err(failed)?;
         let few = self.tables.journal.as_ref();
-        let few = few.and_then(|journal| journal.keys(ended.generation, self.tables.table_size));
-        let add_flow = |key, stored: Stored| taken.add_flow(key, &stored);
-        match few {
-            Some(keys) => by_key::take(flows, &keys, add_flow),
-            None => batch::drain(flows, add_flow),
+        let few = few.and_then(|journal| journal.keys(ended.generation));
+        let mut add_flow = |key, stored: Stored| taken.add_flow(key, &stored);
+        let all = match few {
+            Some(keys) => by_key::take(flows, &keys, &mut add_flow).map_err(failed)?,
+            None => false,
+        };
+        if !all {
+            batch::drain(flows, add_flow).map_err(failed)?;
         }
-        .map_err(failed)?;
         batch::drain(unaccounted, |key, amount| taken.add_unaccounted(key, amount)).map_err(failed)?;
         empty_fallback(&mut self.tables.fallback, set, taken)
             .map_err(|error| explain("read the kernel's fallback counters", &error))?;

@@ -76,7 +76,7 @@ impl Collector {
             .poll()
             .unwrap_or_else(|error| panic!("poll: {error}"))
             .unwrap_or_else(|| panic!("a live backend has no end"));
-        assert_eq!(snapshot.dropped, 0, "packets dropped");
+        assert_eq!(snapshot.dropped(), 0, "packets dropped");
         assert!(snapshot.start <= snapshot.end);
         if let Some(last) = &self.last {
             assert_eq!(snapshot.start, last.end, "intervals join");

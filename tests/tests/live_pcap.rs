@@ -211,7 +211,7 @@ fn stops_on_an_idle_interface() {
     let lan = Lan::new();
     let mut backend = scenario::start_on(&lan, &start, &scenario::settings());
     let snapshot = backend.poll().unwrap().unwrap();
-    assert_eq!((snapshot.total().packets, snapshot.dropped), (0, 0));
+    assert_eq!((snapshot.total().packets, snapshot.dropped()), (0, 0));
     let (stopped, when) = mpsc::channel();
     thread::spawn(move || {
         drop(backend);
@@ -340,7 +340,7 @@ fn counted_and_dropped_are_all_there_was() {
     wait_until("every packet to be counted or dropped", PATIENCE, || {
         let snapshot = backend.poll().unwrap().unwrap();
         counted += snapshot.total().packets;
-        dropped += snapshot.dropped;
+        dropped += snapshot.dropped();
         counted + dropped >= sent
     });
     eprintln!("{counted} counted, {dropped} dropped");

@@ -35,7 +35,7 @@ const LEAST_STEPS: usize = 3;
 pub const FEW: u64 = 100;
 /// Packets of which not one was counted make a device busy and us blind.
 pub const BUSY: u64 = 1000;
-/// The headers of merged segments are up to this part of their bytes: 54 of 590 at the smallest usual segment (536).
+/// The headers that a merged packet lacks are up to this part of its bytes: 54 of 536 at the smallest usual segment.
 const HEADERS: u64 = 10;
 /// A unit fits whose counts differ by no more than this (logarithm of their ratio).
 const FITS: f64 = 0.02;
@@ -102,6 +102,10 @@ pub struct Coverage {
     pub window: Ledger,
     /// How long these last.
     pub span: Duration,
+    /// Packets that the device counts in them, whatever the unit.
+    pub packets: u64,
+    /// What the capture itself lost in them, in `unit`: so much of what is missing came by it.
+    pub lost: u64,
     /// What it comes to.
     pub verdict: Verdict,
 }
@@ -115,14 +119,16 @@ pub struct Counts {
     pub seen: Amount,
     /// Counted here, as on the wire.
     pub all: Amount,
-    /// Packets of these that were merged by offload and counted as one each, without the headers of the others.
-    pub estimated: u64,
+    /// Of these, packets that were merged by offload and counted as one each, without the headers of the others.
+    pub estimated: Amount,
     /// Counted by the device.
     pub device: Amount,
     /// Counted by the device right before or behind it, while we began or ended: some of it may be in ours.
     pub edges: Amount,
     /// Packets that the host dropped: at egress behind our count, at ingress before or behind it.
     pub dropped: u64,
+    /// Packets that came by us and that the capture lost before they could be counted.
+    pub lost: u64,
 }
 
 impl Counts {
@@ -130,10 +136,11 @@ impl Counts {
         self.length += other.length;
         self.seen.add(&other.seen);
         self.all.add(&other.all);
-        self.estimated += other.estimated;
+        self.estimated.add(&other.estimated);
         self.device.add(&other.device);
         self.edges.add(&other.edges);
         self.dropped += other.dropped;
+        self.lost += other.lost;
     }
 
     /// Both counts in a unit.
@@ -147,22 +154,29 @@ impl Counts {
             Unit::OnWire => (self.all.packets, self.device.packets, self.edges.packets),
             Unit::Bytes => (self.all.wire_bytes, self.device.wire_bytes, self.edges.wire_bytes),
         };
-        if unit == Unit::Bytes && self.estimated > 0 {
-            device = explained(counted, device, counted / HEADERS);
+        if unit == Unit::Bytes {
+            device = explained(counted, device, self.estimated.wire_bytes / HEADERS);
         }
         let dropped = match unit {
             Unit::HandedOver | Unit::OnWire => self.dropped,
-            // Bytes of dropped packets are counted by nobody: they were like the others.
             Unit::Bytes => {
-                let packets = u128::from(self.seen.packets.max(self.device.packets).max(1));
-                let bytes = u128::from(self.dropped) * u128::from(counted.max(device)) / packets;
-                u64::try_from(bytes).unwrap_or(u64::MAX)
+                like(self.dropped, counted.max(device), self.seen.packets.max(self.device.packets))
             }
         };
         if direction == Direction::Egress {
             Compared { counted: counted.saturating_sub(dropped), device, edges }
         } else {
             Compared { counted, device: explained(counted, device, dropped), edges }
+        }
+    }
+
+    /// What the capture lost, in a unit.
+    fn lost(&self, unit: Unit) -> u64 {
+        match (unit, self.seen.packets) {
+            (Unit::HandedOver, _) | (Unit::OnWire, 0) => self.lost,
+            (Unit::OnWire, packets) => like(self.lost, self.all.packets, packets),
+            (Unit::Bytes, 0) => like(self.lost, self.device.wire_bytes, self.device.packets),
+            (Unit::Bytes, packets) => like(self.lost, self.all.wire_bytes, packets),
         }
     }
 
@@ -173,6 +187,12 @@ impl Counts {
             Compared { counted, device, .. } => (counted as f64 / device as f64).ln().abs(),
         }
     }
+}
+
+/// What `packets` come to that were counted by nobody, if they were like others of which `of` come to `amount`.
+fn like(packets: u64, amount: u64, of: u64) -> u64 {
+    let amount = u128::from(packets) * u128::from(amount) / u128::from(of.max(1));
+    u64::try_from(amount).unwrap_or(u64::MAX)
 }
 
 /// What the device counts, less what is known to be missing here, as far as something is.
@@ -226,11 +246,15 @@ impl Track {
         }
         let unit = self.choose(&whole);
         self.verdict = self.judge(unit, &whole, least);
+        // Judging may forget some.
+        let whole = sum(&self.steps);
         Coverage {
             unit,
             interval: counts.compared(unit, self.direction),
             window: self.compare(unit, self.before[unit as usize], 0),
-            span: self.steps.iter().map(|step| step.length).sum(),
+            span: whole.length,
+            packets: whole.device.packets,
+            lost: whole.lost(unit),
             verdict: self.verdict,
         }
     }
@@ -257,7 +281,7 @@ impl Track {
         let chosen = match self.unit {
             Some(unit) if unit != Unit::Bytes && distance(unit) <= FITS => unit,
             _ if distance(best) <= FITS => best,
-            _ if whole.estimated > 0 => Unit::Bytes,
+            _ if whole.estimated.packets > 0 => Unit::Bytes,
             // More than super-frames and fewer than frames: it counts now so and now so, or packets are missing.
             // Bytes tell which, as they are nearly the same in both units.
             _ if seen.counted < seen.device && all.device < all.counted => Unit::Bytes,

@@ -73,6 +73,10 @@ pub struct Passed {
     pub seen: Amount,
     /// The same as on the wire.
     pub all: Amount,
+    /// Of `all`, the packets that may stand for several on the wire, in flows or not, and their bytes as seen
+    /// ([`FlowCounters::estimated`]). The kernel counts them by flow only: there they are those in flows, and the bytes
+    /// are the most that they may have.
+    pub estimated: Amount,
 }
 
 impl Passed {
@@ -80,6 +84,7 @@ impl Passed {
     pub const fn add(&mut self, other: &Self) {
         self.seen.add(&other.seen);
         self.all.add(&other.all);
+        self.estimated.add(&other.estimated);
     }
 }
 
@@ -118,8 +123,9 @@ pub struct Snapshot {
     pub lost: Lost,
     /// Packets whose timestamp lay before the interval; they are counted in it all the same.
     pub late: Amount,
-    /// Packets the capture lost before they could be counted (libpcap's own figure; 0 with eBPF).
-    pub dropped: u64,
+    /// Packets the capture lost before they could be counted, by interface and [`Direction`] (as number): libpcap's
+    /// own figure, without those that lost none; empty with eBPF.
+    pub dropped: BTreeMap<(u32, u8), u64>,
 }
 
 impl Snapshot {
@@ -166,15 +172,16 @@ impl Snapshot {
         total
     }
 
-    /// Packets that may stand for several on the wire, by interface and [`Direction`] as number; where there is none,
-    /// nothing.
+    /// Packets that may stand for several on the wire, in flows or not.
     #[must_use]
-    pub fn estimated(&self) -> BTreeMap<(u32, u8), u64> {
-        let mut sums = BTreeMap::new();
-        for flow in self.flows.iter().filter(|flow| flow.counters.estimated > 0) {
-            *sums.entry((flow.key.ifindex, flow.key.direction)).or_default() += flow.counters.estimated;
-        }
-        sums
+    pub fn estimated(&self) -> u64 {
+        self.passed.values().map(|passed| passed.estimated.packets).sum()
+    }
+
+    /// Packets the capture lost before they could be counted.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.values().sum()
     }
 
     /// Where flows and unaccounted packets do not add up to all that passed: by interface and direction, what
@@ -229,7 +236,7 @@ mod tests {
             .add_unaccounted(UnaccountedKey { ifindex: 2, direction: 1, ..UnaccountedKey::default() }, ONE);
         let mut all = ONE;
         all.add(&ONE);
-        snapshot.passed.insert((2, 1), Passed { seen: ONE, all });
+        snapshot.passed.insert((2, 1), Passed { seen: ONE, all, ..Passed::default() });
         snapshot
     }
 
@@ -237,7 +244,7 @@ mod tests {
     fn what_does_not_add_up_is_found_where_it_is() {
         assert!(snapshot().imbalance().is_empty());
         let mut missed = snapshot();
-        missed.passed.insert((3, 0), Passed { seen: ONE, all: ONE });
+        missed.passed.insert((3, 0), Passed { seen: ONE, all: ONE, ..Passed::default() });
         assert_eq!(missed.imbalance(), [((3, 0), (Amount::default(), ONE))].into());
         let mut short = snapshot();
         short.flows.clear();
@@ -249,7 +256,7 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.add_unaccounted(UnaccountedKey { direction: 1, ..UnaccountedKey::default() }, ONE);
         assert_eq!(snapshot.imbalance().into_keys().collect::<Vec<_>>(), [(0, 1)]);
-        snapshot.passed.insert((7, 1), Passed { seen: ONE, all: ONE });
+        snapshot.passed.insert((7, 1), Passed { seen: ONE, all: ONE, ..Passed::default() });
         assert!(snapshot.imbalance().is_empty());
     }
 }

@@ -23,8 +23,8 @@ pub(super) trait Counted: Backend {
     /// Whether it counts at egress before the queueing discipline, so that what that drops is counted and not sent.
     fn before_queue(&self) -> bool;
 
-    /// Why packets may be missing, and where to look; `lost`: those it lost itself since it began.
-    fn cause(&self, counters: &DeviceCounters, index: u32, way: Way, lost: u64) -> String;
+    /// Why packets may be missing, and where to look.
+    fn cause(&self, counters: &DeviceCounters, index: u32, way: Way, coverage: &Coverage) -> String;
 }
 
 /// A backend with the coverage of what it counts.
@@ -109,8 +109,6 @@ struct Watch {
     counters: Option<DeviceCounters>,
     least: f64,
     devices: BTreeMap<u32, Device>,
-    /// Packets the backend lost so far.
-    lost: u64,
     /// That the counters could not be read was said.
     said: bool,
 }
@@ -129,7 +127,7 @@ impl Watch {
         let counters = DeviceCounters::new()
             .map_err(|error| tracing::warn!("coverage is not known: no netlink socket: {error}"))
             .ok();
-        Self { counters, least, devices: BTreeMap::new(), lost: 0, said: false }
+        Self { counters, least, devices: BTreeMap::new(), said: false }
     }
 
     /// The devices' counters now, without those of devices that are gone; `None` where the kernel does not tell,
@@ -166,13 +164,16 @@ impl Watch {
         }
     }
 
-    /// Takes what was read before and behind the time in which the backend began or ended.
+    /// Takes what was read before and behind the time in which the backend began or ended, which may both be beside one
+    /// interval.
     fn edges(&mut self, before: &Readings, behind: &Readings) {
         for (index, before) in before {
             let Some(device) = self.devices.get_mut(index) else { continue };
             let Some(behind) = behind.get(index) else { continue };
             for (way, edges) in device.edges.iter_mut().enumerate() {
-                *edges = behind[way].since(&before[way]).map(|(passed, _)| passed).unwrap_or_default();
+                if let Some((passed, _)) = behind[way].since(&before[way]) {
+                    edges.add(&passed);
+                }
             }
         }
     }
@@ -186,8 +187,6 @@ impl Watch {
         places: &BTreeSet<(u32, u8)>,
         backend: &impl Counted,
     ) {
-        self.lost += snapshot.dropped;
-        let estimated = snapshot.estimated();
         for (index, now) in readings.iter().flatten() {
             let Some(device) = self.devices.get_mut(index) else { continue };
             let Some(last) = device.last else { continue };
@@ -206,21 +205,23 @@ impl Watch {
                     length: snapshot.length,
                     seen: passed.seen,
                     all: passed.all,
-                    estimated: estimated.get(&place).copied().unwrap_or_default(),
+                    estimated: passed.estimated,
                     device: counted,
-                    edges: std::mem::take(&mut device.edges[at]),
+                    edges: device.edges[at],
                     dropped,
+                    lost: snapshot.dropped.get(&place).copied().unwrap_or_default(),
                 };
                 let coverage = device.tracks[at].add(&counts, self.least);
                 snapshot.coverage.insert(place, coverage);
                 let before = std::mem::replace(&mut device.told[at], coverage.verdict);
                 if coverage.verdict != before {
                     let name = snapshot.interface_name(*index);
-                    let cause = || self.counters.as_ref().map(|c| backend.cause(c, *index, way, self.lost));
+                    let cause = || self.counters.as_ref().map(|c| backend.cause(c, *index, way, &coverage));
                     say(&name, way, &coverage, || cause().unwrap_or_default());
                 }
             }
         }
+        self.devices.values_mut().for_each(|device| device.edges = Default::default());
         self.begin(readings);
     }
 }
@@ -275,3 +276,6 @@ pub(super) fn xdp(counters: &DeviceCounters, index: u32) -> Vec<Attached> {
     }
     programs
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@ use crate::snapshot::Snapshot;
 /// Network cards and switches take jumbo frames of 9,000 to 9,216 bytes; what offload merges has up to 65,535, or
 /// with Linux' large segments ("BIG TCP", 5.19) 512 KiB.
 pub(super) const JUMBO: u32 = 9_216;
+/// The most bytes that offload merges into one packet (`GSO_MAX_SIZE` of Linux 5.19 and later).
+pub(super) const LARGEST: u64 = 8 * 65_535;
 
 /// [`JUMBO`] where a frame of a capture file went over Ethernet; elsewhere one may be as large as IP packets get. Linux'
 /// loopback device, whose MTU is 65,536, has Ethernet headers too, without addresses; cooked captures (`LINKTYPE_`
@@ -40,9 +42,8 @@ impl Merged {
         if self.said {
             return None;
         }
-        let estimated = snapshot.estimated();
-        let mut names: Vec<_> =
-            estimated.keys().map(|(ifindex, _)| snapshot.interface_name(*ifindex)).collect();
+        let merged = snapshot.passed.iter().filter(|(_, passed)| passed.estimated.packets > 0);
+        let mut names: Vec<_> = merged.map(|((ifindex, _), _)| snapshot.interface_name(*ifindex)).collect();
         names.dedup();
         let first = names.first()?;
         self.said = true;
@@ -65,21 +66,25 @@ impl Merged {
 
 #[cfg(test)]
 mod tests {
-    use wherefore_common::{FlowCounters, FlowKey};
+    use wherefore_common::Amount;
 
     use super::*;
-    use crate::snapshot::Flow;
+    use crate::snapshot::Passed;
 
     fn snapshot(estimated: u64) -> Snapshot {
-        let flow = |ifindex, direction| Flow {
-            key: FlowKey { ifindex, direction, ..FlowKey::default() },
-            counters: FlowCounters { packets: 9, estimated, ..FlowCounters::default() },
-            own: false,
-            locality: Default::default(),
+        let passed = |packets| Passed {
+            estimated: Amount { packets, wire_bytes: packets * 9000 },
+            ..Passed::default()
         };
         Snapshot {
-            interfaces: [(1, "eth0".to_owned()), (2, "eth1".to_owned())].into(),
-            flows: vec![flow(1, 0), flow(1, 1), flow(2, 0), flow(1, 1)],
+            interfaces: [(1, "eth0".to_owned()), (2, "eth1".to_owned()), (3, "eth2".to_owned())].into(),
+            passed: [
+                ((1, 0), passed(estimated)),
+                ((1, 1), passed(2 * estimated)),
+                ((2, 0), passed(estimated)),
+                ((3, 0), passed(0)),
+            ]
+            .into(),
             ..Snapshot::default()
         }
     }
@@ -92,7 +97,7 @@ mod tests {
         assert!(words.starts_with("libpcap sees packets that offload has merged (eth0, eth1): "), "{words}");
         assert!(words.ends_with("ethtool -K eth0 gro off."), "{words}");
         assert_eq!(merged.words(&snapshot(2)), None);
-        assert_eq!(snapshot(2).estimated(), [((1, 0), 2), ((1, 1), 4), ((2, 0), 2)].into());
+        assert_eq!(snapshot(2).estimated(), 8);
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn what_is_estimated_is_held_by_its_bytes() {
         let merged = |counted: u64, device: u64| Counts {
             seen: Amount { packets: counted, wire_bytes: counted * 45 * 1000 },
             all: Amount { packets: counted, wire_bytes: counted * 45 * 1000 },
-            estimated: counted,
+            estimated: Amount { packets: counted, wire_bytes: counted * 45 * 1000 },
             device: Amount { packets: device * 45, wire_bytes: device * 45 * 1054 },
             ..plain(0, 0)
         };
@@ -173,6 +173,40 @@ fn what_is_estimated_is_held_by_its_bytes() {
         let mut veth = Track::new(direction);
         let device = amount(1000);
         assert_eq!(last(&mut veth, Counts { device, ..merged(1000, 0) }, 3).unit, Unit::HandedOver);
+    }
+}
+
+/// Only its own headers can be missing, and not those of others.
+#[test]
+fn one_merged_packet_hides_no_loss() {
+    for direction in DIRECTIONS {
+        let mut track = Track::new(direction);
+        let estimated = Amount { packets: 1, wire_bytes: 45_000 };
+        let coverage = last(&mut track, Counts { estimated, ..plain(9200, 10_000) }, 13);
+        assert_eq!(coverage.unit, Unit::Bytes, "{coverage:?}");
+        assert!((0.920..0.921).contains(&share(&coverage)), "{coverage:?}");
+    }
+}
+
+/// What the capture lost is told of the window alone, in its unit.
+#[test]
+fn what_the_capture_lost_is_of_the_window() {
+    for direction in DIRECTIONS {
+        let mut track = Track::new(direction);
+        let coverage = last(&mut track, Counts { lost: 300, ..plain(700, 1000) }, 3);
+        assert_eq!((coverage.unit, coverage.lost, coverage.packets), (Unit::HandedOver, 900, 3000));
+        let coverage = last(&mut track, plain(700, 1000), 13);
+        assert_eq!((coverage.verdict, coverage.lost, coverage.packets), (Verdict::Low, 0, 13_000));
+
+        // As many bytes as those that were counted.
+        let mut track = Track::new(direction);
+        let mixed = Counts { lost: 10, ..trains(990, 23_000) };
+        let coverage = last(&mut track, mixed, 3);
+        assert_eq!((coverage.unit, coverage.lost), (Unit::Bytes, 3 * 10 * 45_000));
+        // Where not one was counted, as those of the device.
+        let mut track = Track::new(direction);
+        track.unit = Some(Unit::Bytes);
+        assert_eq!(track.add(&Counts { lost: 5, ..plain(0, 50) }, LEAST).lost, 5000);
     }
 }
 
@@ -276,9 +310,10 @@ proptest! {
                     seen: of(0),
                     all: of(2),
                     device: of(4),
-                    estimated: rest[5],
+                    estimated: of(5),
                     edges: of(3),
                     dropped: rest[6],
+                    lost: rest[1],
                 };
                 let coverage = track.add(&counts, least);
                 prop_assert!(coverage.verdict == track.verdict);

@@ -211,7 +211,7 @@ impl Summary {
         self.localities |= snapshot.host_addresses.is_some();
         self.lost.merge(&snapshot.lost);
         self.late.add(&snapshot.late);
-        self.dropped += snapshot.dropped;
+        self.dropped += snapshot.dropped();
         for ((ifindex, direction), coverage) in &snapshot.coverage {
             let key = (snapshot.interface_name(*ifindex).into_owned(), *direction, coverage.unit);
             self.coverage.entry(key).or_default().add(&coverage.interval, snapshot.length);
@@ -350,7 +350,7 @@ pub(crate) mod tests {
                     interfaces: [(1, "eth0".to_owned()), (2, "a,\"b".to_owned())].into(),
                     stacked: stacked.then_some(2).into_iter().collect(),
                     flows,
-                    dropped,
+                    dropped: [((1, 0), dropped)].into(),
                     ..Snapshot::default()
                 };
                 for (ifindex, direction, reason, packets) in lost {

@@ -106,6 +106,26 @@ fn what_is_larger_than_the_mtu_is_estimated() {
     assert_eq!((counters.packets, counters.ip_bytes, counters.estimated), (4, 4 * 28, 2));
 }
 
+/// In a flow, in none for want of room, filtered: of each two merged packets of 28 bytes and a plain one.
+#[test]
+fn what_is_estimated_is_summed_whatever_becomes_of_it() {
+    let mut counter = Counter::new(Some(1));
+    for (ifindex, mtu) in [(3, Some(27)), (3, Some(28)), (4, Some(27)), (3, Some(1))] {
+        let [here, full] = [udp(1), udp(2)];
+        let packet = |frame| Packet { mtu, ifindex, wire_len: 28, ..packet(frame, 1) };
+        counter.count(&packet(&here));
+        counter.count(&packet(&full));
+        counter.count_without_flow(&packet(&here), Reason::Filtered);
+    }
+    let counts = counter.take();
+    assert_eq!(counts.flows.len(), 1);
+    let places: Vec<_> = counts.passed.into_iter().map(|(place, passed)| (place, passed.estimated)).collect();
+    let amount = |packets| Amount { packets, wire_bytes: packets * 28 };
+    assert_eq!(places, [((3, 1), amount(6)), ((4, 1), amount(3))]);
+    counter.count(&packet(&udp(1), 1));
+    assert_eq!(counter.take().passed[&(3, 1)].estimated, Amount::default());
+}
+
 #[test]
 fn the_first_frame_of_a_merged_packet_is_a_full_one() {
     // 28 bytes of IP behind 14 of Ethernet, and padding that is no reason to think of merging.

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{EbpfBackend, attach, lock, order};
-use crate::backend::{
-    Hook,
-    coverage::{Counted, behind_xdp, xdp},
-    probe::{self, Attached, DeviceCounters, Way},
+use crate::{
+    backend::{
+        Hook,
+        coverage::{Counted, behind_xdp, xdp},
+        probe::{self, Attached, DeviceCounters, Way},
+    },
+    coverage::Coverage,
 };
 
 impl Counted for EbpfBackend {
@@ -18,7 +21,7 @@ impl Counted for EbpfBackend {
         true
     }
 
-    fn cause(&self, counters: &DeviceCounters, index: u32, way: Way, _: u64) -> String {
+    fn cause(&self, counters: &DeviceCounters, index: u32, way: Way, _: &Coverage) -> String {
         let own = lock(&self.seats).get(&index).cloned().unwrap_or_default();
         cause(counters, index, way, self.hook, &own)
     }

@@ -14,7 +14,7 @@ use wherefore_common::{
 };
 
 use super::{clock::Reading, load::Tables, mapped::Mapped};
-use crate::{lost::Lost, snapshot::Passed};
+use crate::{backend::merged::LARGEST, lost::Lost, snapshot::Passed};
 
 /// Something of few flows, by key.
 type Few<T> = HashMap<FlowKey, T, foldhash::fast::RandomState>;
@@ -96,6 +96,7 @@ impl Taken {
             self.passed.entry((counts.ifindex, direction)).or_default().add(&Passed {
                 seen: Amount { packets: counts.seen_packets, wire_bytes: counts.seen_bytes },
                 all: Amount { packets: counts.packets, wire_bytes: counts.wire_bytes },
+                ..Passed::default()
             });
             if counts.rejected_packets > 0 {
                 let key = UnaccountedKey::new(counts.ifindex, direction, Reason::Filtered as u8);
@@ -125,6 +126,16 @@ impl Taken {
         if let Some(more) = self.cached.remove(&key) {
             counters.add(&more);
         }
+        self.push(key, counters);
+    }
+
+    fn push(&mut self, key: FlowKey, counters: FlowCounters) {
+        let FlowCounters { estimated: packets, wire_bytes, .. } = counters;
+        if packets > 0 {
+            let wire_bytes = wire_bytes.min(packets.saturating_mul(LARGEST));
+            let place = (key.ifindex, key.direction);
+            self.passed.entry(place).or_default().estimated.add(&Amount { packets, wire_bytes });
+        }
         self.flows.push((key, counters));
     }
 
@@ -143,6 +154,8 @@ impl Taken {
     /// When everything is taken: adds what the caches hold of flows that are not in the table. There are none, but what
     /// was counted must not be lost.
     pub fn finish(&mut self) {
-        self.flows.extend(mem::take(&mut self.cached));
+        for (key, counters) in mem::take(&mut self.cached) {
+            self.push(key, counters);
+        }
     }
 }

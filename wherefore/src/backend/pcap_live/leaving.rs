@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{HAND_OVER, Shared, lock, watch::Watch};
+use super::{
+    HAND_OVER, Shared, lock,
+    watch::{Handle, Watch},
+};
 use crate::time::Timestamp;
 
 /// A capture that counts no more of what arrives.
@@ -35,6 +38,14 @@ impl Shared {
         any
     }
 
+    /// Takes what a capture has dropped by now.
+    pub(super) fn add_drops(&self, watch: &Watch, handle: &mut Handle) {
+        let new = handle.new_drops();
+        if new > 0 {
+            *lock(&self.dropped).entry(watch.place()).or_default() += new;
+        }
+    }
+
     /// Closes those whose time has come; how long it is until the next one's.
     pub(super) fn close_due(&self) -> Option<Duration> {
         let now = Instant::now();
@@ -47,7 +58,7 @@ impl Shared {
                 handle.gone = false;
                 watch.catch_up(&mut handle, &self.table);
             }
-            self.dropped.fetch_add(handle.new_drops(), Ordering::Relaxed);
+            self.add_drops(&watch, &mut handle);
             handle.gone = true;
         }
         leaving.iter().map(|leaving| leaving.due.saturating_duration_since(now)).min()

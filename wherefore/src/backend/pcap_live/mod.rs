@@ -26,12 +26,10 @@ mod reader;
 mod watch;
 
 use std::{
+    collections::BTreeMap,
     io,
     os::unix::net::UnixStream,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -68,8 +66,8 @@ struct Shared {
     /// Captures that are to be closed.
     leaving: Mutex<Vec<Leaving>>,
     table: Mutex<Table>,
-    /// Packets dropped by captures that are closed by now.
-    dropped: AtomicU64,
+    /// Packets that captures dropped since the last poll, by interface and direction (as number).
+    dropped: Mutex<BTreeMap<(u32, u8), u64>>,
 }
 
 /// What the open interval holds so far.
@@ -95,7 +93,7 @@ pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error>
         watches: Mutex::default(),
         leaving: Mutex::default(),
         table: Mutex::new(table),
-        dropped: AtomicU64::new(0),
+        dropped: Mutex::default(),
     });
     let (stop, stopped) = UnixStream::pair().map_err(failed)?;
     stopped.set_nonblocking(true).map_err(failed)?;
@@ -137,13 +135,12 @@ impl Backend for PcapBackend {
     fn poll(&mut self) -> Result<Option<Snapshot>, Error> {
         self.shared.close_all();
         let watches = lock(&self.shared.watches).clone();
-        let mut dropped = 0;
         for watch in watches {
             let mut handle = lock(&watch.capture);
             watch.catch_up(&mut handle, &self.shared.table);
-            dropped += handle.new_drops();
+            self.shared.add_drops(&watch, &mut handle);
         }
-        dropped += self.shared.dropped.swap(0, Ordering::Relaxed);
+        let dropped = std::mem::take(&mut *lock(&self.shared.dropped));
         let end = Timestamp::now();
         let length = self.since.elapsed();
         let (counted, late, start) = {

@@ -96,6 +96,11 @@ impl Watch {
         })
     }
 
+    /// Interface and direction (as number).
+    pub(super) const fn place(&self) -> (u32, u8) {
+        (self.index, self.direction as u8)
+    }
+
     /// After the socket reported an error: false when the interface is gone for good, true when it is only
     /// switched off, and packets will come again when it is switched on.
     pub(super) fn still_exists(&self) -> bool {

@@ -192,6 +192,8 @@ fn coverage_is_told_by_interface_direction_and_unit() {
                     interval,
                     window: Ledger::default(),
                     span: Duration::default(),
+                    packets: device,
+                    lost: 0,
                     verdict: Verdict::Low,
                 },
             );
@@ -242,7 +244,7 @@ fn packets_in_no_flow_are_told_by_interface_and_direction_on_a_live_host() {
 #[test]
 fn lost_packets_are_told_beside_the_data() {
     let mut summary = Summary::new(KeyKind::Flow, false);
-    summary.add(&Snapshot { dropped: 7, ..Snapshot::default() });
+    summary.add(&Snapshot { dropped: [((1, 0), 7)].into(), ..Snapshot::default() });
     let report = summary.finish();
     for format in [Format::Json, Format::Jsonl, Format::Csv] {
         assert!(render(&report, Options { format, ..JSON }).err.contains("7 packets were lost"));

@@ -77,11 +77,11 @@ pub(super) fn rates(snapshot: &Snapshot) -> String {
 
 /// Of the interface and direction with the lowest; of few packets it says nothing.
 fn lowest_coverage(snapshot: &Snapshot) -> Option<Ledger> {
-    let windows = snapshot.coverage.values().map(|coverage| coverage.window);
-    let known = windows.filter(|window| window.device() >= coverage::FEW);
+    let known = snapshot.coverage.values().filter(|coverage| coverage.packets >= coverage::FEW);
+    let windows = known.map(|coverage| coverage.window);
     // Where nothing is missing, the one that agrees most.
     let order = |window: &Ledger| (window.share().unwrap_or_default(), window.ratio().unwrap_or_default());
-    known.min_by(|a, b| {
+    windows.min_by(|a, b| {
         let ((a, a_ratio), (b, b_ratio)) = (order(a), order(b));
         a.total_cmp(&b).then(a_ratio.total_cmp(&b_ratio))
     })
@@ -112,7 +112,7 @@ pub(super) fn warnings(snapshot: &Snapshot) -> Vec<String> {
             bytes(overflow.wire_bytes)
         ));
     }
-    let estimated: u64 = snapshot.estimated().values().sum();
+    let estimated = snapshot.estimated();
     if estimated > 0 {
         warnings.push(format!(
             "{} estimated (~): merged by offload before being seen; the true rates are higher",
@@ -132,10 +132,11 @@ pub(super) fn warnings(snapshot: &Snapshot) -> Vec<String> {
             ));
         }
     }
-    if snapshot.dropped > 0 {
+    let dropped = snapshot.dropped();
+    if dropped > 0 {
         warnings.push(format!(
             "{} lost before they could be counted; the true rates are higher",
-            count(snapshot.dropped, "packet", "packets")
+            count(dropped, "packet", "packets")
         ));
     }
     if snapshot.late.packets > 0 {

@@ -4,7 +4,7 @@ use wherefore_common::{Amount, Reason, UnaccountedKey};
 use super::{words::PLACES, *};
 use crate::{
     backend::Watched,
-    coverage::{Compared, Coverage, Ledger, Unit, Verdict},
+    coverage::{self, Compared, Coverage, Ledger, Unit, Verdict},
     render::{
         summary::tests::snapshots,
         text::{columns, endpoint, grouped, ports},
@@ -174,7 +174,7 @@ fn coverage_is_shown_and_its_lack_warned_of() {
         let (interval, span) = (Compared { counted, device: 10_000, edges: 0 }, Duration::from_secs(62));
         let mut window = Ledger::default();
         window.add(&interval, span);
-        Coverage { unit: Unit::OnWire, interval, window, span, verdict }
+        Coverage { unit: Unit::OnWire, interval, window, span, packets: 10_000, lost: 0, verdict }
     };
     let mut snapshot = Snapshot {
         length: Duration::from_secs(5),
@@ -193,6 +193,13 @@ fn coverage_is_shown_and_its_lack_warned_of() {
         "62.0% of what eth\\u{1b}0 counts at egress is counted here, 3,800 of 10,000 frames are missing";
     assert!(table.contains(warning), "{table}");
     assert!(interval_line(&snapshot).contains(" · coverage 62.0%"));
+
+    // Few packets have many bytes.
+    let few = Coverage { unit: Unit::Bytes, packets: coverage::FEW - 1, ..covered(5_000, Verdict::Fine) };
+    snapshot.coverage.insert((1, 0), few);
+    assert!(interval_line(&snapshot).contains(" · coverage 62.0%"));
+    snapshot.coverage.insert((1, 0), Coverage { packets: coverage::FEW, ..few });
+    assert!(interval_line(&snapshot).contains(" · coverage 50.0%"));
 }
 
 #[test]
@@ -201,7 +208,7 @@ fn losses_and_silence_are_warned_of() {
     let description = description();
     let view = view(&description, &[], 100, 24);
     assert!(live_table(&snapshot, &view).contains("! not one packet"));
-    snapshot.dropped = 3;
+    snapshot.dropped = [((1, 0), 2), ((1, 1), 1)].into();
     let key = UnaccountedKey { reason: Reason::TableFull as u8, proto: 6, ..UnaccountedKey::default() };
     snapshot.add_unaccounted(key, Amount { packets: 1000, wire_bytes: 60_000 });
     let table = live_table(&snapshot, &view);

@@ -56,8 +56,8 @@ impl Totals {
             }
             places.entry(place).or_default().add(amount);
         }
-        self.estimated += snapshot.estimated().values().sum::<u64>();
-        self.dropped += snapshot.dropped;
+        self.estimated += snapshot.estimated();
+        self.dropped += snapshot.dropped();
         self.late += snapshot.late.packets;
     }
 
@@ -98,12 +98,13 @@ pub fn interval_line(snapshot: &Snapshot) -> String {
     if !lost.is_empty() {
         let _ = write!(line, " · in no flow: {lost}");
     }
-    let estimated: u64 = snapshot.estimated().values().sum();
+    let estimated = snapshot.estimated();
     if estimated > 0 {
         let _ = write!(line, " · estimated: {}", grouped(estimated));
     }
-    if snapshot.dropped > 0 {
-        let _ = write!(line, " · lost uncounted: {}", grouped(snapshot.dropped));
+    let dropped = snapshot.dropped();
+    if dropped > 0 {
+        let _ = write!(line, " · lost uncounted: {}", grouped(dropped));
     }
     if snapshot.late.packets > 0 {
         let _ = write!(line, " · out of time order: {}", grouped(snapshot.late.packets));

@@ -130,8 +130,10 @@ fn attempt(candidate: &Candidate) -> Result<Outcome, Error> {
     let not_here = |reason: String| outcome(candidate.hook.into(), Verdict::NotHere(reason));
     let mut backend = match live::start(candidate.choice, "self-test", &settings(candidate.ask)) {
         Ok(backend) => backend,
-        Err(error @ (Error::NotOffered { .. } | Error::Permission(_))) => {
-            return not_here(live::first_line(&error));
+        Err(error @ Error::NotOffered { .. }) => return not_here(live::first_line(&error)),
+        // Whether this kernel counts right is then not known, and that must not look like a success.
+        Err(error @ Error::Permission(_)) => {
+            return outcome(candidate.hook.into(), Verdict::Failed(live::first_line(&error)));
         }
         Err(error) => return outcome(candidate.hook.into(), Verdict::Failed(error.to_string())),
     };

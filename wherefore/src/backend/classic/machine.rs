@@ -1,4 +1,4 @@
-//! The classic machine, for packets of files.
+//! The classic machine, for packets of files and of libpcap on a live host.
 //!
 //! libpcap's own interpreter is not used because the binding runs it with the captured length in place of the
 //! wire's, and then `len` and `greater` mean something else.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Interface, Request, stacking};
-use crate::backend::Error;
+use crate::{backend::Error, clean::clean};
 
 /// Whether an interface is watched, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,18 @@ impl Plan {
         self.verdicts.iter().filter(|verdict| verdict.watched)
     }
 
+    /// Names of the interfaces there are, of many the first few.
+    #[must_use]
+    pub fn names(&self) -> String {
+        const FEW: usize = 12;
+        let names = self.verdicts.iter().take(FEW).map(|verdict| clean(&verdict.interface.name));
+        let mut names = names.collect::<Vec<_>>().join(", ");
+        if let Some(more) = self.verdicts.len().checked_sub(FEW).filter(|more| *more > 0) {
+            names += &format!(" and {more} more (`wherefore interfaces` lists them)");
+        }
+        names
+    }
+
     /// What is wrong with it where counting begins: a name that no interface has, or nothing to watch. Globs may
     /// match nothing yet.
     ///
@@ -49,8 +61,7 @@ impl Plan {
     /// [`Error::NoInterface`], [`Error::System`].
     pub fn check(&self) -> Result<(), Error> {
         if let Some(name) = self.missing.first() {
-            let known: Vec<&str> = self.verdicts.iter().map(|v| v.interface.name.as_str()).collect();
-            return Err(Error::NoInterface { name: name.clone(), known: known.join(", ") });
+            return Err(Error::NoInterface { name: name.clone(), known: self.names() });
         }
         if self.watched().next().is_none() && self.unmet.is_empty() {
             let reason = if self.why == EXCLUDED {

@@ -88,6 +88,8 @@ pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error>
         reason: error.to_string(),
     };
     let counter = Counter::new(Some(settings.table_size));
+    // The rings take packets from when they are opened.
+    let since = Instant::now();
     let table = Table { counter, start: Timestamp::now(), late: Amount::default() };
     let shared = Arc::new(Shared {
         watches: Mutex::default(),
@@ -112,7 +114,7 @@ pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error>
         follower,
         shared,
         filter: settings.filter.compile(),
-        since: Instant::now(),
+        since,
         merged: Merged::new(
             "libpcap sees",
             "--backend ebpf counts them exactly; ethtool -K INTERFACE gro off lro off gso off tso off keeps them \

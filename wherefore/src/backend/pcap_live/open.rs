@@ -56,6 +56,8 @@ pub(super) fn open(
         // Still exact: libpcap sorts. Only slower, and drops of the other direction count.
         tracing::debug!(interface = name, %error, "directions are sorted in user space");
     }
+    // What did not fit while the expression was compiled and both directions came was not wanted.
+    let drops = capture.stats().map_or(0, |stats| stats.dropped);
     let socket = capture
         .as_fd()
         .try_clone_to_owned()
@@ -68,7 +70,7 @@ pub(super) fn open(
         linktype: capture.get_datalink().0,
         expression,
         socket,
-        capture: Mutex::new(Handle { capture, drops: 0, gone: false }),
+        capture: Mutex::new(Handle { capture, drops, gone: false }),
     })
 }
 

@@ -179,7 +179,7 @@ fn device_checks(device: &Device, chosen: &Result<Plan, String>, xdp: Option<&Ju
             Some(Judgement::Changes(changes)) => {
                 format!("; --hook xdp is refused, because it would change the device: {}", changes.join("; "))
             }
-            Some(Judgement::Impossible(_)) => "; no --hook xdp".to_owned(),
+            Some(Judgement::Impossible(reason)) => format!("; no --hook xdp: {reason}"),
             None => String::new(),
         };
         checks.push(if device.running {

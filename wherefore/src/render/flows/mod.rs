@@ -113,6 +113,12 @@ struct Total<'a> {
     /// About how many flows the packets under `table_full` belong to.
     #[serde(skip_serializing_if = "none")]
     lost_flows: u64,
+    /// In none of the figures above.
+    #[serde(skip_serializing_if = "none")]
+    lost: u64,
+    /// Packets of a capture that came out of time order, counted all the same.
+    #[serde(skip_serializing_if = "none")]
+    late: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     coverage: Vec<Covered<'a>>,
 }
@@ -232,6 +238,8 @@ fn total(report: &Report) -> Total<'_> {
         unaccounted: &report.unaccounted,
         unaccounted_places: places.collect(),
         lost_flows: report.lost_flows,
+        lost: report.dropped,
+        late: report.late.packets,
         coverage: coverage.collect(),
     }
 }

@@ -135,7 +135,7 @@ pub(super) fn warnings(snapshot: &Snapshot) -> Vec<String> {
     let dropped = snapshot.dropped();
     if dropped > 0 {
         warnings.push(format!(
-            "{} lost before they could be counted; the true rates are higher",
+            "{} lost before counting: the true rates are higher",
             count(dropped, "packet", "packets")
         ));
     }

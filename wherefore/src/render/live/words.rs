@@ -104,7 +104,7 @@ pub fn interval_line(snapshot: &Snapshot) -> String {
     }
     let dropped = snapshot.dropped();
     if dropped > 0 {
-        let _ = write!(line, " · lost uncounted: {}", grouped(dropped));
+        let _ = write!(line, " · lost before counting: {}", grouped(dropped));
     }
     if snapshot.late.packets > 0 {
         let _ = write!(line, " · out of time order: {}", grouped(snapshot.late.packets));
@@ -176,7 +176,7 @@ pub fn closing(totals: &Totals, length: Duration, alerts: u64) -> String {
     if totals.dropped > 0 {
         let _ = writeln!(
             out,
-            "  {} lost before they could be counted: the true figures are higher",
+            "  {} lost before counting: the true figures are higher",
             count(totals.dropped, "packet", "packets")
         );
     }

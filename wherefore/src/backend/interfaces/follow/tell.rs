@@ -58,8 +58,7 @@ fn unmet_one(text: &str, plan: &Plan, request: &Request, blind: bool) -> String 
             format!("-i {text} matches no interface that is watched ({name}: {reason}){then}")
         }
         (None, None) => {
-            let names: Vec<_> = plan.verdicts.iter().map(|verdict| clean(&verdict.interface.name)).collect();
-            format!("-i {text} matches no interface{then}; there are: {}", names.join(", "))
+            format!("-i {text} matches no interface{then}; there are: {}", plan.names())
         }
     }
 }

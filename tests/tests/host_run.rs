@@ -65,7 +65,7 @@ fn watches_the_default_route_says_so_and_stops_on_either_signal_while_idle() {
         let expected = if backend == "ebpf" {
             "watching eth0 (tcx) with ebpf: kernel "
         } else {
-            "watching eth0 (libpcap) with pcap: --backend pcap"
+            "watching eth0 (libpcap) with pcap: asked for with --backend"
         };
         assert!(first.contains(expected), "{first}");
         agent.signal(signal);

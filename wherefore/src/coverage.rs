@@ -71,7 +71,7 @@ impl Unit {
     #[must_use]
     pub const fn noun(self) -> &'static str {
         match self {
-            Self::HandedOver => "packets",
+            Self::HandedOver => "packets as handed over",
             Self::OnWire => "frames",
             Self::Bytes => "bytes",
         }

@@ -155,6 +155,17 @@ impl Snapshot {
         self.total_of(|_| true)
     }
 
+    /// What the filters did not exclude, in flows or not: the whole of which a flow's share is a part.
+    #[must_use]
+    pub fn selected(&self) -> Amount {
+        let mut selected = self.total();
+        for (_, filtered) in self.unaccounted.iter().filter(|(key, _)| key.reason == Reason::Filtered as u8) {
+            selected.packets -= filtered.packets;
+            selected.wire_bytes -= filtered.wire_bytes;
+        }
+        selected
+    }
+
     /// What the host carried: [`Self::total`] without the interfaces that are stacked on another one.
     #[must_use]
     pub fn host_total(&self) -> Amount {

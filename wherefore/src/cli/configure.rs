@@ -173,8 +173,8 @@ fn backend(args: &CaptureArgs) -> Result<(Choice, String), ConfigError> {
             what: format!("--hook {hook} with --backend pcap: libpcap has no hook"),
             remedy: "leave one of them out".into(),
         }),
-        (Choice::Pcap, None) => Ok((Choice::Pcap, "--backend pcap".into())),
-        (Choice::Ebpf, _) => Ok((Choice::Ebpf, "--backend ebpf".into())),
+        (Choice::Pcap, None) => Ok((Choice::Pcap, "asked for with --backend".into())),
+        (Choice::Ebpf, _) => Ok((Choice::Ebpf, "asked for with --backend".into())),
         // A hook that was asked for is asked of eBPF: falling back to libpcap would hide that it failed.
         (Choice::Auto, Some(hook)) => Ok((Choice::Ebpf, format!("--hook {hook}"))),
         (Choice::Auto, None) => Ok((Choice::Auto, "eBPF where it works".into())),

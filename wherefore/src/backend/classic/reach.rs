@@ -42,10 +42,12 @@ impl Program {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::{ETHERNET, compile};
 
     #[test]
-    fn what_is_beyond_the_reach_changes_nothing() {
+    fn the_reach_is_the_furthest_byte_that_may_be_asked_for() {
         for (text, reach) in [
             ("ip", Some(14)),
             ("vlan 7 and ip6 and udp port 53", Some(14 + 4 + 40 + 4)),
@@ -58,6 +60,47 @@ mod tests {
         ] {
             let program = compile(text, ETHERNET, false).expect(text);
             assert_eq!(program.reach(), reach, "{text}: {program:?}");
+        }
+    }
+
+    proptest! {
+        /// A frame that is cut off there is judged as the whole one.
+        #[test]
+        fn what_is_beyond_the_reach_changes_nothing(
+            frame in prop::collection::vec(any::<u8>(), 14..800),
+            kind in prop::sample::select(vec![[8, 0], [0x86, 0xdd], [0x81, 0]]),
+            inner in prop::sample::select(vec![[8, 0], [0x86, 0xdd]]),
+            words in 5_u8..16,
+            proto in prop::sample::select(vec![6_u8, 17]),
+        ) {
+            // Headers that the expressions below get past, now and then.
+            let mut frame = frame;
+            let ip = if kind == [0x81, 0] { 18 } else { 14 };
+            frame.resize(frame.len().max(ip + 40), 0);
+            frame[12..14].copy_from_slice(&kind);
+            if ip == 18 {
+                frame[14..16].copy_from_slice(&[0, 7]);
+                frame[16..18].copy_from_slice(&inner);
+            }
+            frame[ip] = 0x40 | words;
+            frame[ip + 6] = 0;
+            frame[ip + 7] = 0;
+            frame[ip + 9] = proto;
+            for text in [
+                "ip",
+                "vlan 7 and ip6 and udp port 53",
+                "tcp port 443 or udp src port 1000",
+                "udp[400:4] & 1 = 1",
+                "ether[600:2] & 1 = 1",
+                "tcp[13] & 2 != 0",
+                "len > 100",
+            ] {
+                let program = compile(text, ETHERNET, false).expect(text);
+                let reach = program.reach().expect(text) as usize;
+                let whole = frame.len() as u32;
+                let cut = &frame[..frame.len().min(reach)];
+                prop_assert_eq!(program.run(cut, whole) != 0, program.run(&frame, whole) != 0, "{} cut at {}", text, reach);
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         coverage::{Counted, behind_xdp, xdp},
         probe::{DeviceCounters, Way},
     },
-    coverage::Coverage,
+    coverage::{Coverage, Unit},
 };
 
 impl Counted for PcapBackend {
@@ -36,7 +36,7 @@ fn likely(way: Way, coverage: &Coverage, xdp: impl FnOnce() -> Option<String>) -
     let Coverage { unit, lost, window, .. } = coverage;
     let lost = match lost {
         0 => "none".to_owned(),
-        lost => format!("{lost} {} in that time", unit.noun()),
+        lost => format!("{lost} {} in that time", if *unit == Unit::Bytes { "bytes" } else { "packets" }),
     };
     if coverage.lost > window.missing() / 2 {
         return format!(
@@ -58,7 +58,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::coverage::{Compared, Ledger, Unit, Verdict};
+    use crate::coverage::{Compared, Ledger, Verdict};
 
     /// 1,000 packets of 10,000 are missing.
     fn missing(lost: u64) -> Coverage {

@@ -226,9 +226,9 @@ fn defaults() {
 fn an_expression_goes_with_any_backend_and_hook() {
     for (line, chosen, why) in [
         ("", Choice::Auto, "eBPF where it works"),
-        ("--backend ebpf", Choice::Ebpf, "--backend ebpf"),
+        ("--backend ebpf", Choice::Ebpf, "asked for with --backend"),
         ("--hook xdp", Choice::Ebpf, "--hook xdp"),
-        ("--backend pcap", Choice::Pcap, "--backend pcap"),
+        ("--backend pcap", Choice::Pcap, "asked for with --backend"),
     ] {
         let config = config(&format!("wherefore -f udp {line}"));
         let Source::Live { backend, backend_why, settings, .. } = &config.source else { panic!() };

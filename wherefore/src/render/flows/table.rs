@@ -117,7 +117,13 @@ fn both_counts(ledger: &Ledger, unit: &str) -> String {
     } else if missing > 0 {
         format!("{both}, yet {} missing: at times it counts less than we", grouped(missing))
     } else if ledger.excess() > 0 {
-        format!("{both}: it counts later, or less, than we")
+        match counted.saturating_sub(device).saturating_sub(ledger.excess()) {
+            0 => format!("{both}: it counts later, or less, than we"),
+            edges => format!(
+                "{both}: {} passed while counting began or ended; the others it counts later, or not at all",
+                grouped(edges)
+            ),
+        }
     } else {
         format!("{both}: the others passed while counting began or ended")
     }

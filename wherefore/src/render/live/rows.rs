@@ -91,7 +91,7 @@ pub(super) fn flow_lines(snapshot: &Snapshot, width: usize, room: usize, color: 
     if room < 2 || snapshot.flows.is_empty() {
         return Vec::new();
     }
-    let whole = snapshot.total().wire_bytes;
+    let whole = snapshot.selected().wire_bytes;
     let lines: Vec<Line> =
         top(snapshot, room - 1).into_iter().map(|flow| Line::new(flow, snapshot, whole)).collect();
     let widest = |field: fn(&Line) -> &str, heading: usize| {

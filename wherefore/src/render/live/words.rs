@@ -79,7 +79,7 @@ pub fn interval_line(snapshot: &Snapshot) -> String {
         count(total.packets, "packet", "packets"),
     );
     if let [flow] = rows::top(snapshot, 1)[..] {
-        let all = snapshot.total().wire_bytes;
+        let all = snapshot.selected().wire_bytes;
         let top = rows::Line::new(flow, snapshot, all);
         let _ = write!(
             line,

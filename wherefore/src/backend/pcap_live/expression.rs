@@ -5,7 +5,10 @@
 //! it at offsets that no frame has. Here each of them has one answer, as a capture is of one interface in one
 //! direction; and no tag is outside of the frame.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use pcap::{Active, Capture};
 use wherefore_common::Direction;
@@ -20,7 +23,15 @@ use crate::backend::{
 /// An expression, with a program for each link type met: libpcap takes seconds for one of some hundred hosts.
 pub(super) struct Expressions {
     text: String,
-    programs: BTreeMap<i32, Arc<Program>>,
+    programs: BTreeMap<i32, Compiled>,
+}
+
+/// What libpcap makes of an expression for a link type.
+enum Compiled {
+    /// The same for every capture.
+    Same(Arc<Program>),
+    /// It asks for what no frame tells: each capture has answers of its own.
+    Asks(Program),
 }
 
 /// Which packets of a capture have a flow.
@@ -29,6 +40,11 @@ pub(super) struct Expression(Arc<Program>);
 impl Expressions {
     pub(super) const fn new(text: String) -> Self {
         Self { text, programs: BTreeMap::new() }
+    }
+
+    /// Whether compiling for such frames takes no time any more.
+    pub(super) fn has(&self, linktype: i32) -> bool {
+        self.programs.contains_key(&linktype)
     }
 
     /// Compiles for the frames of `capture`, which is of `interface` in the direction `way`.
@@ -43,26 +59,30 @@ impl Expressions {
     ) -> Result<Expression, Error> {
         // The numbers of the link types that Linux has live are those of files (raw IP's 12 is known there too).
         let linktype = capture.get_datalink().0;
-        if let Some(program) = self.programs.get(&linktype) {
-            return Ok(Expression(Arc::clone(program)));
-        }
-        let refused = match classic::compile(&self.text, linktype, false) {
-            Ok(program) => {
-                let program = Arc::new(program);
-                self.programs.insert(linktype, Arc::clone(&program));
-                return Ok(Expression(program));
+        let compiled = match self.programs.entry(linktype) {
+            Entry::Occupied(kept) => kept.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(compile(&self.text, linktype, capture).map_err(|refused| Error::Expression {
+                    expression: self.text.clone(),
+                    reason: format!("{}: {refused}", interface.name),
+                })?)
             }
-            Err(refused) => refused,
         };
-        match classic::compile_for(capture, &self.text) {
-            Ok(program) if !matches!(refused, Unusable::RejectsAll(_)) => {
-                Ok(Expression(Arc::new(answered(program, interface.index, way))))
-            }
-            _ => {
-                let reason = format!("{}: {refused}", interface.name);
-                Err(Error::Expression { expression: self.text.clone(), reason })
-            }
-        }
+        Ok(Expression(match compiled {
+            Compiled::Same(program) => Arc::clone(program),
+            Compiled::Asks(program) => Arc::new(answered(program.clone(), interface.index, way)),
+        }))
+    }
+}
+
+fn compile(text: &str, linktype: i32, capture: &Capture<Active>) -> Result<Compiled, Unusable> {
+    let refused = match classic::compile(text, linktype, false) {
+        Ok(program) => return Ok(Compiled::Same(Arc::new(program))),
+        Err(refused) => refused,
+    };
+    match classic::compile_for(capture, text) {
+        Ok(program) if !matches!(refused, Unusable::RejectsAll(_)) => Ok(Compiled::Asks(program)),
+        _ => Err(refused),
     }
 }
 

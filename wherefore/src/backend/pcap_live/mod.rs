@@ -88,8 +88,6 @@ pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error>
         reason: error.to_string(),
     };
     let counter = Counter::new(Some(settings.table_size));
-    // The rings take packets from when they are opened.
-    let since = Instant::now();
     let table = Table { counter, start: Timestamp::now(), late: Amount::default() };
     let shared = Arc::new(Shared {
         watches: Mutex::default(),
@@ -102,6 +100,10 @@ pub fn start(settings: &LiveSettings, why: String) -> Result<PcapBackend, Error>
     let news = stop.try_clone().map_err(failed)?;
     let captures = Captures::new(settings.clone(), Arc::clone(&shared), news);
     let (follower, started) = Follower::start(&settings.interfaces, captures)?;
+    // The first interval begins with the first ring, not with what it took to compile an expression.
+    let first = lock(&shared.watches).iter().map(|watch| watch.opened).min();
+    let (since, begin) = first.unwrap_or_else(|| (Instant::now(), Timestamp::now()));
+    lock(&shared.table).start = begin;
     let reader = thread::Builder::new()
         .name("capture".into())
         .spawn({

@@ -6,7 +6,7 @@ use std::{
         Mutex,
         atomic::{AtomicU32, AtomicU64},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use caps::{CapSet, Capability};
@@ -18,7 +18,10 @@ use super::{
     expression::Expressions,
     watch::{Handle, Watch},
 };
-use crate::backend::{Error, LiveSettings, interfaces::Interface, probe};
+use crate::{
+    backend::{Error, LiveSettings, interfaces::Interface, probe},
+    time::Timestamp,
+};
 
 /// Bytes of the ring between kernel and agent, each capture. Room for some 5,000 full frames, or 80 ms of
 /// half a million packets a second at a snap length of 64.
@@ -40,13 +43,17 @@ pub(super) fn open(
     let failed =
         |action: &str, error: String| Error::System { action: format!("{action} on {name}"), reason: error };
     let mut snaplen = settings.snaplen.clamp(1, MAX_SNAPLEN);
+    let mut opened = (Instant::now(), Timestamp::now());
     let mut capture = activate(settings, interface, snaplen)?;
+    let compiles = expressions.as_ref().is_some_and(|expressions| !expressions.has(capture.get_datalink().0));
     let expression =
         expressions.map(|expressions| expressions.compile(&capture, interface, way)).transpose()?;
     // What is cut off cannot be asked about.
     let reach = expression.as_ref().map_or(0, |expression| expression.reach().unwrap_or(MAX_SNAPLEN));
-    if reach > snaplen {
-        snaplen = reach.min(MAX_SNAPLEN);
+    // Compiling may take minutes, while nobody reads: of what came meanwhile the ring holds the beginning only.
+    if compiles || reach > snaplen {
+        snaplen = snaplen.max(reach.min(MAX_SNAPLEN));
+        opened = (Instant::now(), Timestamp::now());
         capture = activate(settings, interface, snaplen)?;
     }
     // Whatever is in the ring by now is sorted by libpcap, what comes later by the kernel.
@@ -56,7 +63,7 @@ pub(super) fn open(
         // Still exact: libpcap sorts. Only slower, and drops of the other direction count.
         tracing::debug!(interface = name, %error, "directions are sorted in user space");
     }
-    // What did not fit while the expression was compiled and both directions came was not wanted.
+    // Until now both directions came: what did not fit may have been of the other one.
     let drops = capture.stats().map_or(0, |stats| stats.dropped);
     let socket = capture
         .as_fd()
@@ -65,6 +72,7 @@ pub(super) fn open(
     Ok(Watch {
         index: interface.index,
         direction: way,
+        opened,
         mtu: AtomicU32::new(interface.mtu.unwrap_or_default()),
         end: AtomicU64::new(u64::MAX),
         linktype: capture.get_datalink().0,

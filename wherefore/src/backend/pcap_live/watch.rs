@@ -6,6 +6,7 @@ use std::{
         Mutex,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use nix::{errno::Errno, net::if_::if_indextoname};
@@ -24,6 +25,8 @@ const CATCH_UP: usize = 256;
 pub(super) struct Watch {
     pub(super) index: u32,
     pub(super) direction: Direction,
+    /// When its ring began to take packets.
+    pub(super) opened: (Instant, Timestamp),
     pub(super) linktype: i32,
     /// Largest IP packet in bytes, as last asked for; 0: not known.
     pub(super) mtu: AtomicU32,

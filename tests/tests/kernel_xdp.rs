@@ -136,8 +136,8 @@ fn who_only_looks_says_what_would_happen() {
         assert_eq!(judged[&interface.index], done, "{}", interface.name);
         let rows = listed["interfaces"].as_array().unwrap();
         let row = rows.iter().find(|row| row["name"] == interface.name.as_str()).unwrap();
-        assert_eq!(row["xdp"], done.name(), "{}", interface.name);
-        seen.insert(done.name());
+        assert_eq!(row["xdp"].as_str(), done.name(), "{}", interface.name);
+        seen.extend(done.name());
     }
     assert_eq!(seen, BTreeSet::from(["native", "no", "refused"]));
     let doctor = netns.run(|| finish(command(&["doctor"]), &[]));

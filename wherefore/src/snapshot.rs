@@ -123,7 +123,7 @@ pub struct Snapshot {
     pub lost: Lost,
     /// Packets whose timestamp lay before the interval; they are counted in it all the same.
     pub late: Amount,
-    /// Packets the capture lost before they could be counted, by interface and [`Direction`] (as number): libpcap's
+    /// Packets the capture lost before counting, by interface and [`Direction`] (as number): libpcap's
     /// own figure, without those that lost none; empty with eBPF.
     pub dropped: BTreeMap<(u32, u8), u64>,
 }
@@ -189,7 +189,7 @@ impl Snapshot {
         self.passed.values().map(|passed| passed.estimated.packets).sum()
     }
 
-    /// Packets the capture lost before they could be counted.
+    /// Packets the capture lost before counting.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.values().sum()

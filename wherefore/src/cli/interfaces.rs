@@ -120,7 +120,7 @@ pub fn rows(plan: &Plan, devices: &[Device], xdp: &BTreeMap<u32, Judgement>) -> 
                 mtu: interface.mtu,
                 default_route: interface.default_route,
                 hook: device.and_then(|device| device.tcx).map(|tcx| if tcx { "tcx" } else { "clsact" }),
-                xdp: xdp.get(&interface.index).map(Judgement::name),
+                xdp: xdp.get(&interface.index).and_then(Judgement::name),
                 attached: device
                     .map(|device| device.attached.iter().map(Program::from).collect())
                     .unwrap_or_default(),

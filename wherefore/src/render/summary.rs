@@ -113,7 +113,7 @@ pub struct Report {
     pub lost_flows: u64,
     /// Packets whose timestamp lay before their interval; counted all the same.
     pub late: Amount,
-    /// Packets lost before they could be counted: in none of the figures above.
+    /// Packets lost before counting: in none of the figures above.
     pub dropped: u64,
     /// What was counted beside what the device counted, by the name of the interface, direction (as number) and
     /// unit; without those of which the device counted nothing.

@@ -163,30 +163,35 @@ pub enum Judgement {
     Changes(Vec<String>),
     /// It cannot be attached: why.
     Impossible(String),
+    /// The device could not be looked at: why.
+    Unknown(String),
 }
 
 impl Judgement {
-    /// In a word, for tables and scripts: `native`, `refused`, `no`.
+    /// In a word, for tables and scripts: `native`, `refused`, `no`; `None` where it is not known.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub const fn name(&self) -> Option<&'static str> {
         match self {
-            Self::Harmless => "native",
-            Self::Changes(_) => "refused",
-            Self::Impossible(_) => "no",
+            Self::Harmless => Some("native"),
+            Self::Changes(_) => Some("refused"),
+            Self::Impossible(_) => Some("no"),
+            Self::Unknown(_) => None,
         }
     }
 }
 
-/// By index, what `--hook xdp` comes to on each of these interfaces of the calling thread's network namespace; those
-/// that cannot be looked at are left out.
+/// By index, what `--hook xdp` comes to on each of these interfaces of the calling thread's network namespace.
 #[must_use]
 pub fn judge(interfaces: &[Interface]) -> BTreeMap<u32, Judgement> {
-    let Ok(look) = Look::new() else { return BTreeMap::new() };
-    let judge = |interface: &Interface| match target(interface) {
-        Ok(target) => look.judge(&target).ok().map(|(judgement, _)| judgement),
-        Err(error) => Some(Judgement::Impossible(error.to_string())),
+    let look = Look::new().map_err(|error| error.to_string());
+    let judge = |interface: &Interface| match (target(interface), &look) {
+        (Err(error), _) => Judgement::Impossible(error.to_string()),
+        (Ok(_), Err(error)) => Judgement::Unknown(error.clone()),
+        (Ok(target), Ok(look)) => look
+            .judge(&target)
+            .map_or_else(|error| Judgement::Unknown(error.to_string()), |(judgement, _)| judgement),
     };
-    interfaces.iter().filter_map(|interface| Some((interface.index, judge(interface)?))).collect()
+    interfaces.iter().map(|interface| (interface.index, judge(interface))).collect()
 }
 
 /// Why no XDP program goes to an interface, in whichever mode.
@@ -277,6 +282,7 @@ pub fn allow(target: &Target, forced: bool) -> Result<Offloads, Error> {
             return Err(Error::XdpChanges { interface: target.name.clone(), changes });
         }
         Judgement::Impossible(reason) => return Err(Error::NotOffered { action, reason }),
+        Judgement::Unknown(reason) => return Err(Error::System { action, reason }),
     }
     let Look { ethtool, .. } = look;
     let devices = [Some(target.name.clone()), facts.peer].into_iter().flatten();

@@ -246,3 +246,18 @@ proptest! {
         prop_assert_eq!(again.verdicts, plan.verdicts, "decided again it stays so");
     }
 }
+
+#[test]
+fn of_many_interfaces_a_wrong_name_is_told_the_first_few() {
+    let of = |count: u32| {
+        let all: Vec<Interface> = (1..=count)
+            .map(|index| Interface { index, name: format!("veth{index}"), up: true, ..Interface::default() })
+            .collect();
+        choose(&all, &request("eth0"), &Memory::default()).check().unwrap_err().to_string()
+    };
+    let few = of(12);
+    assert!(few.contains("veth12") && !few.contains(" more"), "{few}");
+    let many = of(300);
+    assert!(many.contains("veth12 and 288 more (`wherefore interfaces` lists them)"), "{many}");
+    assert!(!many.contains("veth13"), "{many}");
+}

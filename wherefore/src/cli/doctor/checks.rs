@@ -180,6 +180,9 @@ fn device_checks(device: &Device, chosen: &Result<Plan, String>, xdp: Option<&Ju
                 format!("; --hook xdp is refused, because it would change the device: {}", changes.join("; "))
             }
             Some(Judgement::Impossible(reason)) => format!("; no --hook xdp: {reason}"),
+            Some(Judgement::Unknown(reason)) => {
+                format!("; what --hook xdp would change is not known: {reason}")
+            }
             None => String::new(),
         };
         checks.push(if device.running {

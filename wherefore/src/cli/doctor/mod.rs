@@ -219,6 +219,14 @@ mod tests {
             told(Judgement::Changes(changes)),
             "hook: TCX; --hook xdp is refused, because it would change the device: driver igc: all rings stop; LRO is on"
         );
+        assert_eq!(
+            told(Judgement::Impossible("no Ethernet".to_owned())),
+            "hook: TCX; no --hook xdp: no Ethernet"
+        );
+        assert_eq!(
+            told(Judgement::Unknown("EPERM".to_owned())),
+            "hook: TCX; what --hook xdp would change is not known: EPERM"
+        );
     }
 
     #[test]

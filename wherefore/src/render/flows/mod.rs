@@ -46,8 +46,8 @@ const TABLE_ROWS: usize = 20;
 /// Where packets were merged by offload and may stand for several on the wire, `estimated` is their number, behind
 /// `ip_bytes` of rows and totals; in CSV it is the last column of every row.
 ///
-/// Times are RFC 3339 in UTC with nine digits. Packets lost before they could be counted are in none of
-/// these figures; if there were any, standard error says so.
+/// Times are RFC 3339 in UTC with nine digits. Packets lost before counting (`lost`) are in none of the
+/// other figures; if there were any, standard error says so.
 #[must_use]
 pub fn render(report: &Report, options: Options) -> Output {
     let table_only = if options.format == Format::Table { TABLE_ROWS } else { usize::MAX };
@@ -113,7 +113,7 @@ struct Total<'a> {
     /// About how many flows the packets under `table_full` belong to.
     #[serde(skip_serializing_if = "none")]
     lost_flows: u64,
-    /// In none of the figures above.
+    /// Packets lost before counting: in none of the figures above.
     #[serde(skip_serializing_if = "none")]
     lost: u64,
     /// Packets of a capture that came out of time order, counted all the same.

@@ -1,8 +1,10 @@
 //! A report as a table for people.
 
+use std::cmp::Reverse;
+
 use comfy_table::{CellAlignment, Table};
 
-use wherefore_common::Direction;
+use wherefore_common::{Amount, Direction};
 
 use crate::{
     coverage::Ledger,
@@ -15,6 +17,9 @@ use crate::{
         },
     },
 };
+
+/// Interfaces and directions that are told one by one, of each kind: a host of many containers has hundreds.
+const PLACES: usize = 10;
 
 /// The table's lines beneath its rows: everything the rows alone do not say.
 pub(super) fn totals(report: &Report) -> Vec<String> {
@@ -77,7 +82,12 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
             count(report.lost_flows, "flow", "flows")
         ));
     }
-    for ((interface, direction, unit), ledger) in &report.coverage {
+    // The least covered first, as it is what must not be cut.
+    let mut coverage: Vec<_> = report.coverage.iter().collect();
+    if coverage.len() > PLACES {
+        coverage.sort_by_key(|(_, ledger)| Reverse(ledger.missing()));
+    }
+    for ((interface, direction, unit), ledger) in coverage.iter().take(PLACES) {
         lines.push(format!(
             "Covered {ledger} of what {} counts at {}: {}",
             clean(interface),
@@ -85,6 +95,7 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
             both_counts(ledger, unit.noun())
         ));
     }
+    lines.extend(more(coverage.len()).map(|more| format!("Covered {more}, with fewer packets missing")));
     if report.late.packets > 0 {
         lines.push(format!(
             "{} out of time order; counted all the same.",
@@ -94,10 +105,14 @@ pub(super) fn totals(report: &Report) -> Vec<String> {
     lines
 }
 
-/// Where packets of a live host without a flow for this reason passed.
-fn places(report: &Report, reason: u8) -> impl Iterator<Item = String> {
-    let here = move |place: &Unaccounted| report.localities && place.reason == reason;
-    report.unaccounted_places.iter().filter(move |(place, _)| here(place)).map(|(place, amount)| {
+/// Where packets of a live host without a flow for this reason passed; of many places those of the most packets.
+fn places(report: &Report, reason: u8) -> Vec<String> {
+    let here = |place: &Unaccounted| report.localities && place.reason == reason;
+    let mut places: Vec<_> = report.unaccounted_places.iter().filter(|(place, _)| here(place)).collect();
+    if places.len() > PLACES {
+        places.sort_by_key(|(_, amount)| Reverse(amount.packets));
+    }
+    let line = |(place, amount): &(&Unaccounted, &Amount)| {
         format!(
             "    {} {}: {}, {}",
             clean(&place.interface),
@@ -105,7 +120,15 @@ fn places(report: &Report, reason: u8) -> impl Iterator<Item = String> {
             count(amount.packets, "packet", "packets"),
             count(amount.wire_bytes, "byte", "bytes")
         )
-    })
+    };
+    let mut lines: Vec<String> = places.iter().take(PLACES).map(line).collect();
+    lines.extend(more(places.len()).map(|more| format!("    {more}")));
+    lines
+}
+
+/// `… and 7 more`, of so many places.
+fn more(places: usize) -> Option<String> {
+    (places > PLACES).then(|| format!("… and {} more", places - PLACES))
 }
 
 /// `9,990 of 10,000 frames`; where the difference is not what is missing, with what it means.

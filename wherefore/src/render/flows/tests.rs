@@ -242,12 +242,55 @@ fn packets_in_no_flow_are_told_by_interface_and_direction_on_a_live_host() {
 }
 
 #[test]
-fn lost_packets_are_told_beside_the_data() {
+fn a_table_tells_few_of_many_interfaces_and_json_all() {
+    let mut snapshot = Snapshot { host_addresses: Some(Default::default()), ..Snapshot::default() };
+    for ifindex in 1..=30 {
+        snapshot.interfaces.insert(ifindex, format!("veth{ifindex}"));
+        let key = UnaccountedKey { ifindex, direction: 0, reason: Reason::NonIp as u8, proto: 0, pad: 0 };
+        snapshot.add_unaccounted(key, Amount { packets: u64::from(ifindex), wire_bytes: 60 });
+        let interval = Compared { counted: 100, device: 100 + u64::from(ifindex), edges: 0 };
+        snapshot.coverage.insert(
+            (ifindex, 1),
+            Coverage {
+                unit: Unit::HandedOver,
+                interval,
+                window: Ledger::default(),
+                span: Duration::default(),
+                packets: 100,
+                lost: 0,
+                verdict: Verdict::Low,
+            },
+        );
+    }
     let mut summary = Summary::new(KeyKind::Flow, false);
-    summary.add(&Snapshot { dropped: [((1, 0), 7)].into(), ..Snapshot::default() });
+    summary.add(&snapshot);
+    let report = summary.finish();
+    let table = render(&report, Options { format: Format::Table, ..JSON }).out;
+    for (told, left) in [("    veth", "    … and 20 more\n"), ("of what veth", "Covered … and 20 more, ")]
+    {
+        let lines: Vec<&str> = table.lines().filter(|line| line.contains(told)).collect();
+        assert_eq!(lines.len(), 10, "{table}");
+        assert!(lines[0].contains("veth30 ") && lines[9].contains("veth21 "), "{table}");
+        assert!(table.contains(left), "{table}");
+    }
+    let json = render(&report, JSON).out;
+    for place in
+        [r#""interface":"veth1","direction":"ingress""#, r#""interface":"veth1","direction":"egress""#]
+    {
+        assert!(json.contains(place), "{json}");
+    }
+}
+
+#[test]
+fn lost_packets_are_told_beside_the_data() {
+    let late = Amount { packets: 2, wire_bytes: 120 };
+    let mut summary = Summary::new(KeyKind::Flow, false);
+    summary.add(&Snapshot { dropped: [((1, 0), 7)].into(), late, ..Snapshot::default() });
     let report = summary.finish();
     for format in [Format::Json, Format::Jsonl, Format::Csv] {
-        assert!(render(&report, Options { format, ..JSON }).err.contains("7 packets were lost"));
+        let output = render(&report, Options { format, ..JSON });
+        assert!(output.err.contains("7 packets were lost"));
+        assert_eq!(output.out.contains(r#""lost":7,"late":2"#), format != Format::Csv, "{}", output.out);
     }
     assert!(render(&report, Options { format: Format::Table, ..JSON }).out.contains("7 packets were lost"));
 }

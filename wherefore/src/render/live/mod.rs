@@ -7,7 +7,7 @@ mod words;
 
 use std::{fmt::Write as _, time::Duration};
 
-use self::status::{lost_by_reason, ordinary, rates, warnings};
+use self::status::{ordinary, rates, unaccounted_by_reason, warnings};
 use super::text::{clean, clip, count, duration, wrap};
 use crate::{backend::Description, snapshot::Snapshot};
 
@@ -87,7 +87,7 @@ pub fn live_table(snapshot: &Snapshot, view: &LiveView<'_>) -> String {
         head.push(&format!("first figures in {}", duration(view.interval)), Style::Plain);
     } else {
         let mut line = rates(snapshot);
-        let others = lost_by_reason(snapshot, ordinary);
+        let others = unaccounted_by_reason(snapshot, ordinary);
         if !others.is_empty() {
             let _ = write!(line, " · in no flow: {others}");
         }

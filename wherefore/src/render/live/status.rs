@@ -153,7 +153,7 @@ pub(super) fn warnings(snapshot: &Snapshot) -> Vec<String> {
             skipped => format!("not one packet in {} intervals", grouped(skipped + 1)),
         });
     }
-    let others = lost_by_reason(snapshot, |key| !overflowed(&key) && !ordinary(key));
+    let others = unaccounted_by_reason(snapshot, |key| !overflowed(&key) && !ordinary(key));
     if !others.is_empty() {
         warnings.push(format!("packets in no flow: {others}"));
     }
@@ -166,7 +166,7 @@ pub(super) fn ordinary(key: &UnaccountedKey) -> bool {
 }
 
 /// `non_ip 12, filtered 3`; empty where there is none.
-pub(super) fn lost_by_reason(snapshot: &Snapshot, wanted: impl Fn(&UnaccountedKey) -> bool) -> String {
+pub(super) fn unaccounted_by_reason(snapshot: &Snapshot, wanted: impl Fn(&UnaccountedKey) -> bool) -> String {
     let mut sums: BTreeMap<u8, u64> = BTreeMap::new();
     for (key, amount) in snapshot.unaccounted.iter().filter(|(key, amount)| wanted(key) && amount.packets > 0)
     {

@@ -6,7 +6,7 @@ use wherefore_common::{Amount, Direction};
 
 use super::{
     rows,
-    status::{beside, blind, by_direction, lost_by_reason, rates, sum},
+    status::{beside, blind, by_direction, rates, sum, unaccounted_by_reason},
 };
 use crate::{
     render::text::{bytes, clean, count, duration, grouped, reason},
@@ -32,7 +32,7 @@ pub struct Totals {
     pub unaccounted: BTreeMap<u8, BTreeMap<(String, u8), Amount>>,
     /// Packets that may stand for several on the wire.
     pub estimated: u64,
-    /// Packets lost before they could be counted.
+    /// Packets lost before counting.
     pub dropped: u64,
     /// Packets of a capture that came after their interval was closed: counted in the one then open.
     pub late: u64,
@@ -94,7 +94,7 @@ pub fn interval_line(snapshot: &Snapshot) -> String {
     if blind(snapshot) {
         line.push_str(" · no watched interface is there: nothing is counted");
     }
-    let lost = lost_by_reason(snapshot, |_| true);
+    let lost = unaccounted_by_reason(snapshot, |_| true);
     if !lost.is_empty() {
         let _ = write!(line, " · in no flow: {lost}");
     }

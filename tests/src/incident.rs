@@ -46,7 +46,7 @@ pub fn incident() -> Vec<Packet> {
 /// Replays a capture.
 ///
 /// # Panics
-/// As [`line`].
+/// As [`line()`].
 #[must_use]
 pub fn replay(file: &str, flags: &str) -> Said {
     line(&format!("replay {file} {flags}"))

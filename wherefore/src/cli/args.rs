@@ -218,7 +218,7 @@ pub struct CaptureArgs {
     #[arg(long, value_enum)]
     pub hook: Option<Hook>,
     /// With --hook xdp: attach also where that changes the device's offloads or queues
-    #[arg(long, visible_alias = "force")]
+    #[arg(long, alias = "force")]
     pub force_xdp: bool,
     /// Print the kernel programs' own debug messages
     #[arg(long)]

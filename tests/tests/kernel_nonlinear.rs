@@ -46,13 +46,7 @@ fn add(counted: &mut Counted, ifindex: u32, direction: Direction, frame: &[u8]) 
             }
         }
         Err(reason) => {
-            let key = UnaccountedKey {
-                ifindex,
-                direction: direction as u8,
-                reason: reason as u8,
-                proto: 0,
-                pad: 0,
-            };
+            let key = UnaccountedKey::new(ifindex, direction as u8, reason as u8);
             counted.1.entry(key).or_default().add(&Amount { packets: 1, wire_bytes: wire });
         }
     }

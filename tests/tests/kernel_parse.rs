@@ -137,7 +137,7 @@ fn expected(which: Which, frame: &[u8], counted: &mut Counted) {
             sums.2 += u64::from(size.ip_bytes);
         }
         Err(reason) => {
-            let key = UnaccountedKey { ifindex: IFINDEX, direction, reason: reason as u8, proto: 0, pad: 0 };
+            let key = UnaccountedKey::new(IFINDEX, direction, reason as u8);
             let amount = Amount { packets: 1, wire_bytes: u64::from(offload.len) };
             counted.1.entry(key).or_default().add(&amount);
         }

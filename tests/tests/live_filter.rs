@@ -41,7 +41,7 @@ fn add(sums: &mut Sums, snapshot: &Snapshot) {
     for flow in &snapshot.flows {
         assert_eq!(flow.key.dport, 1001, "{flow:?}");
         let sum = sums.entry((flow.key.ifindex, flow.direction())).or_default();
-        sum[0].add(&Amount { packets: flow.counters.packets, wire_bytes: flow.counters.wire_bytes });
+        sum[0].add(&flow.counters.amount());
     }
     for (key, amount) in &snapshot.unaccounted {
         assert_eq!(key.reason, Reason::Filtered as u8, "{key:?}");

@@ -43,15 +43,8 @@ pub const PLACES_A_KEY: u32 = 1024;
 
 /// Keys that each part of the journal holds, for tables of so many flows: no more are ever taken out one by one.
 #[must_use]
-pub const fn journal_slots(table_size: u32) -> u32 {
-    let slots = table_size / PLACES_A_KEY;
-    if slots == 0 {
-        1
-    } else if slots > 1024 {
-        1024
-    } else {
-        slots
-    }
+pub fn journal_slots(table_size: u32) -> u32 {
+    (table_size / PLACES_A_KEY).clamp(1, 1024)
 }
 
 /// Where the lengths of the journal's parts begin. Before them is one for each set whose keys are in no part: more than

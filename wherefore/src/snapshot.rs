@@ -175,7 +175,7 @@ impl Snapshot {
     fn total_of(&self, wanted: impl Fn(u32) -> bool) -> Amount {
         let mut total = Amount::default();
         for flow in self.flows.iter().filter(|flow| wanted(flow.key.ifindex)) {
-            total.add(&Amount { packets: flow.counters.packets, wire_bytes: flow.counters.wire_bytes });
+            total.add(&flow.counters.amount());
         }
         for (_, amount) in self.unaccounted.iter().filter(|(key, _)| wanted(key.ifindex)) {
             total.add(amount);
@@ -207,8 +207,7 @@ impl Snapshot {
         let place = |ifindex: u32, direction: u8| (if whole { ifindex } else { 0 }, direction);
         let mut sides: BTreeMap<(u32, u8), (Amount, Amount)> = BTreeMap::new();
         for Flow { key, counters, .. } in &self.flows {
-            let amount = Amount { packets: counters.packets, wire_bytes: counters.wire_bytes };
-            sides.entry(place(key.ifindex, key.direction)).or_default().0.add(&amount);
+            sides.entry(place(key.ifindex, key.direction)).or_default().0.add(&counters.amount());
         }
         for (key, amount) in &self.unaccounted {
             sides.entry(place(key.ifindex, key.direction)).or_default().0.add(amount);

@@ -263,23 +263,14 @@ impl Counter {
             }
             _ => {
                 lost.add(&key);
-                let FlowKey { ifindex, direction, proto, .. } = key;
-                let key =
-                    UnaccountedKey { ifindex, direction, reason: Reason::TableFull as u8, proto, pad: 0 };
-                let amount = Amount { packets: counters.packets, wire_bytes: counters.wire_bytes };
-                unaccounted.entry(key).or_default().add(&amount);
+                let key = key.unaccounted(Reason::TableFull, key.proto);
+                unaccounted.entry(key).or_default().add(&counters.amount());
             }
         }
     }
 
     fn turn_away(&mut self, packet: &Packet<'_>, reason: Reason, merged: bool) {
-        let key = UnaccountedKey {
-            ifindex: packet.ifindex,
-            direction: packet.direction as u8,
-            reason: reason as u8,
-            proto: 0,
-            pad: 0,
-        };
+        let key = UnaccountedKey::new(packet.ifindex, packet.direction as u8, reason as u8);
         let amount = Amount { packets: 1, wire_bytes: u64::from(packet.wire_len) };
         let merged = if merged { amount } else { Amount::default() };
         self.passed.add((packet.ifindex, packet.direction as u8), &amount, &merged);

@@ -3,7 +3,7 @@
 use std::{mem, net::IpAddr};
 
 use ipnet::IpNet;
-use wherefore_common::{Amount, Reason, UnaccountedKey};
+use wherefore_common::Reason;
 
 use super::{CidrFilter, Prefixes, unmapped};
 use crate::snapshot::Snapshot;
@@ -38,15 +38,7 @@ impl CompiledFilter {
             flows.into_iter().partition(|flow| self.wants(flow.src(), flow.dst()));
         snapshot.flows = wanted;
         for flow in unwanted {
-            let key = UnaccountedKey {
-                ifindex: flow.key.ifindex,
-                direction: flow.key.direction,
-                reason: Reason::Filtered as u8,
-                proto: 0,
-                pad: 0,
-            };
-            let (packets, wire_bytes) = (flow.counters.packets, flow.counters.wire_bytes);
-            snapshot.add_unaccounted(key, Amount { packets, wire_bytes });
+            snapshot.add_unaccounted(flow.key.unaccounted(Reason::Filtered, 0), flow.counters.amount());
         }
     }
 }

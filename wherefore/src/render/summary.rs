@@ -192,11 +192,10 @@ impl Summary {
                 // Where it differs, what is more of the host's own; whatever came first.
                 *locality = (*locality).max(flow.locality);
             } else {
-                let counters = &flow.counters;
                 unaccounted
                     .entry((Reason::TableFull as u8, flow.key.ifindex, flow.key.direction))
                     .or_default()
-                    .add(&Amount { packets: counters.packets, wire_bytes: counters.wire_bytes });
+                    .add(&flow.counters.amount());
             }
         }
         for (key, amount) in &snapshot.unaccounted {
@@ -253,7 +252,7 @@ impl Summary {
         let mut total = Amount::default();
         let (mut ip_bytes, mut estimated) = (0, 0);
         for Row { counters, .. } in &rows {
-            total.add(&Amount { packets: counters.packets, wire_bytes: counters.wire_bytes });
+            total.add(&counters.amount());
             ip_bytes += counters.ip_bytes;
             estimated += counters.estimated;
         }
@@ -354,7 +353,7 @@ pub(crate) mod tests {
                     ..Snapshot::default()
                 };
                 for (ifindex, direction, reason, packets) in lost {
-                    let key = UnaccountedKey { ifindex, direction, reason, proto: 0, pad: 0 };
+                    let key = UnaccountedKey::new(ifindex, direction, reason);
                     snapshot.add_unaccounted(key, Amount { packets, wire_bytes: packets * 60 });
                 }
                 snapshot

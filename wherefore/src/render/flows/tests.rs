@@ -218,7 +218,7 @@ fn packets_in_no_flow_are_told_by_interface_and_direction_on_a_live_host() {
     let mut snapshot = Snapshot { interfaces: [(1, "eth0".to_owned())].into(), ..Snapshot::default() };
     for (direction, packets) in [(0, 60), (1, 40)] {
         let reason = Reason::Filtered as u8;
-        let key = UnaccountedKey { ifindex: 1, direction, reason, proto: 0, pad: 0 };
+        let key = UnaccountedKey::new(1, direction, reason);
         snapshot.add_unaccounted(key, Amount { packets, wire_bytes: packets * 60 });
     }
     let report = |snapshot: &Snapshot| {
@@ -246,7 +246,7 @@ fn a_table_tells_few_of_many_interfaces_and_json_all() {
     let mut snapshot = Snapshot { host_addresses: Some(Default::default()), ..Snapshot::default() };
     for ifindex in 1..=30 {
         snapshot.interfaces.insert(ifindex, format!("veth{ifindex}"));
-        let key = UnaccountedKey { ifindex, direction: 0, reason: Reason::NonIp as u8, proto: 0, pad: 0 };
+        let key = UnaccountedKey::new(ifindex, 0, Reason::NonIp as u8);
         snapshot.add_unaccounted(key, Amount { packets: u64::from(ifindex), wire_bytes: 60 });
         let interval = Compared { counted: 100, device: 100 + u64::from(ifindex), edges: 0 };
         snapshot.coverage.insert(

@@ -7,7 +7,7 @@ use wherefore_common::{Amount, Direction, Reason, UnaccountedKey};
 use crate::{
     coverage::{self, Ledger, Verdict},
     render::text::{bytes, clean, count, duration, grouped, rate, reason, scaled},
-    snapshot::{Flow, Snapshot},
+    snapshot::Snapshot,
 };
 
 pub(super) fn sum(amounts: impl IntoIterator<Item = Amount>) -> Amount {
@@ -20,7 +20,8 @@ pub(super) fn sum(amounts: impl IntoIterator<Item = Amount>) -> Amount {
 /// What the host carried in an interval, in flows or not, by direction as number.
 pub(super) fn by_direction(snapshot: &Snapshot) -> [Amount; 3] {
     let mut amounts = [Amount::default(); 3];
-    let flows = snapshot.flows.iter().map(|flow| (flow.key.ifindex, flow.direction(), amount(flow)));
+    let flows =
+        snapshot.flows.iter().map(|flow| (flow.key.ifindex, flow.direction(), flow.counters.amount()));
     let lost = snapshot.unaccounted.iter();
     let lost = lost.map(|(key, amount)| (key.ifindex, Direction::from_u8(key.direction), *amount));
     for (_, direction, amount) in flows.chain(lost).filter(|part| snapshot.counts_for_host(part.0)) {
@@ -38,10 +39,6 @@ pub(super) fn beside(snapshot: &Snapshot) -> Amount {
 /// No watched interface is there.
 pub(super) fn blind(snapshot: &Snapshot) -> bool {
     snapshot.interfaces.is_empty() && snapshot.host_addresses.is_some()
-}
-
-const fn amount(flow: &Flow) -> Amount {
-    Amount { packets: flow.counters.packets, wire_bytes: flow.counters.wire_bytes }
 }
 
 pub(super) fn rates(snapshot: &Snapshot) -> String {

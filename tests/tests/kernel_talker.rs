@@ -128,7 +128,7 @@ impl Interval {
             self.talk(on, 1);
         }
         self.scan(on);
-        self.talk(on, (PRESSURE_MOST * PROBE as u32) as usize);
+        self.talk(on, (PRESSURE_MOST * PROBE) as usize);
     }
 
     /// The talker is a flow with all its packets, and what others had no room is all counted.

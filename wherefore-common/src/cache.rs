@@ -21,15 +21,58 @@ use crate::{Extra, Stored};
 /// Strikes that end a flow's hold on a slot.
 pub const STRIKES: u32 = 16;
 
-/// Pressure ([`crate::Totals::pressure`]) beyond which packets ask the table first.
-pub const PRESSURE: u32 = 64;
+/// Pressure beyond which packets ask the table first.
+const PRESSURE: u32 = 64;
 /// The most pressure there can be.
 pub const PRESSURE_MOST: u32 = 128;
 /// What a packet that finds its flow takes from the pressure, where one that does not adds 1: below one in four, the
 /// cache is left alone.
-pub const RELIEF: u32 = 3;
+const RELIEF: u32 = 3;
 /// One packet in so many, a power of two, asks the cache first all the same.
-pub const PROBE: u64 = 16;
+pub const PROBE: u32 = 16;
+
+/// How little the cache of a CPU helps at the moment: grows with packets whose flow had no slot and could get none,
+/// falls with those that had one.
+///
+/// Aligned to a cache line, as two CPUs never write to the same.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pressure {
+    level: u32,
+    /// Packets that came while there was too much of it.
+    turn: u32,
+}
+
+impl Pressure {
+    /// None.
+    pub const NONE: Self = Self { level: 0, turn: 0 };
+
+    /// Whether the next packet asks the table first, because hardly one finds its flow in the cache.
+    #[inline(always)]
+    pub const fn past(&mut self) -> bool {
+        if self.level <= PRESSURE {
+            return false;
+        }
+        self.turn = self.turn.wrapping_add(1);
+        self.turn & (PROBE - 1) != 0
+    }
+
+    /// A packet found its flow.
+    #[inline(always)]
+    pub const fn relieve(&mut self) {
+        if self.level != 0 {
+            self.level = self.level.saturating_sub(RELIEF);
+        }
+    }
+
+    /// A packet found other flows in both places.
+    #[inline(always)]
+    pub const fn press(&mut self) {
+        if self.level < PRESSURE_MOST {
+            self.level += 1;
+        }
+    }
+}
 
 /// One slot: the cache line that a packet of its flow touches. What most packets leave alone is in [`Aside`], so that the
 /// slots lie close together: twice as far apart they were in half of a processor cache's sets, and on twice the pages (a
@@ -57,8 +100,12 @@ pub struct Slot {
 pub struct Aside {
     /// As in [`Stored`]: 0 for nearly all flows.
     pub beyond_link: u64,
-    /// What few flows have.
-    pub extra: Extra,
+    /// As in [`crate::Totals`]: 0 for all that is neither segmented nor tagged by the device.
+    pub more_bytes: u64,
+    /// Likewise.
+    pub more_packets: u32,
+    /// As in [`crate::FlowCounters`].
+    pub estimated: u32,
     /// The low half of the number of ticks when the flow took the slot.
     pub first_tick: u32,
     /// [`REJECTED`], or 0.
@@ -148,6 +195,15 @@ impl Slot {
     }
 }
 
+impl Aside {
+    /// What few flows have. A cookie goes to the table with the flow's first packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn extra(&self) -> Extra {
+        Extra { estimated: self.estimated as u64, cookie: 0 }
+    }
+}
+
 const _: () = assert!(size_of::<Slot>() == 64 && size_of::<Aside>() == 32);
 
 #[cfg(feature = "user")]
@@ -174,18 +230,60 @@ const MULTIPLIERS: [u64; 6] = [
 #[inline(always)]
 #[must_use]
 pub const fn hash(words: &[u64; 6]) -> u64 {
+    let [a, b, c, d, e, f] = *words;
+    hash_with(hash_addresses(&[a, b, c, d]), [e, f])
+}
+
+/// The part of [`hash`] that the addresses, a key's first words, are in: known early, and of IPv4 addresses with half the
+/// work, as the compiler knows what two of their words are.
+#[inline(always)]
+#[must_use]
+pub const fn hash_addresses(words: &[u64; 4]) -> u64 {
     words[0]
         .wrapping_mul(MULTIPLIERS[0])
         .wrapping_add(words[1].wrapping_mul(MULTIPLIERS[1]))
         .wrapping_add(words[2].wrapping_mul(MULTIPLIERS[2]))
         .wrapping_add(words[3].wrapping_mul(MULTIPLIERS[3]))
-        .wrapping_add(words[4].wrapping_mul(MULTIPLIERS[4]))
-        .wrapping_add(words[5].wrapping_mul(MULTIPLIERS[5]))
+}
+
+/// The [`hash`] of addresses with these other words of a key.
+#[inline(always)]
+#[must_use]
+pub const fn hash_with(addresses: u64, words: [u64; 2]) -> u64 {
+    addresses
+        .wrapping_add(words[0].wrapping_mul(MULTIPLIERS[4]))
+        .wrapping_add(words[1].wrapping_mul(MULTIPLIERS[5]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_hardly_a_packet_finds_its_flow_one_in_some_asks_the_cache() {
+        let mut pressure = Pressure::NONE;
+        // One in four finds its flow: as much relief as pressure.
+        for _ in 0..10_000 {
+            (0..3).for_each(|_| pressure.press());
+            pressure.relieve();
+            assert!(!pressure.past());
+        }
+        // One in five does not do.
+        for _ in 0..10_000 {
+            (0..4).for_each(|_| pressure.press());
+            pressure.relieve();
+        }
+        let asked = (0..16_000).filter(|_| !pressure.past()).count();
+        assert_eq!(asked, 1000);
+        // Where these find their flows, all ask it again soon.
+        let probes = (0..10_000).take_while(|_| {
+            if !pressure.past() {
+                pressure.relieve();
+            }
+            pressure.past()
+        });
+        assert!(probes.count() < 500);
+    }
 
     #[test]
     fn a_slot_gives_back_what_went_in() {

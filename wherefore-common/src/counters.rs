@@ -105,10 +105,10 @@ impl Amount {
     }
 }
 
-/// Everything that passed an interface one way, whatever became of it: what flows and unaccounted packets
-/// must add up to. One slot of a CPU's totals, told apart by generation and interface.
+/// What passed an interface one way, whatever became of it, but for what is in slots of the cache: with these it is what
+/// flows and unaccounted packets must add up to. One slot of a CPU's totals, told apart by generation and interface.
 ///
-/// Aligned to a cache line: every packet writes to one, and two CPUs never to the same.
+/// Aligned to a cache line, as two CPUs never write to the same.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -116,32 +116,22 @@ pub struct Totals {
     pub generation: u32,
     /// Interface index. The direction follows from the slot's number ([`crate::tables::totals_slot`]).
     pub ifindex: u32,
-    /// Packets as the host's stack handed them over: a super-frame is one.
-    pub seen_packets: u64,
-    /// Their bytes as handed over, link header included, a tag outside the data excluded.
-    pub seen_bytes: u64,
     /// Packets as on the wire.
     pub packets: u64,
     /// Bytes of the frames as on the wire.
     pub wire_bytes: u64,
-    /// Of `packets`, those that a filter rejected and that are in no slot of the cache.
+    /// Packets on the wire beyond those that the host's stack handed over, where a super-frame is one; of all that
+    /// passed.
+    pub more_packets: u64,
+    /// Bytes on the wire beyond those handed over, where a super-frame has one header and a tag may lie outside the data
+    /// (wrapping); likewise.
+    pub more_bytes: u64,
+    /// Of `packets`, those that a filter rejected.
     pub rejected_packets: u64,
     /// Of `wire_bytes`, theirs.
     pub rejected_bytes: u64,
-    /// How little the cache helps at the moment: grows with packets whose flow had no slot and could get none,
-    /// falls with those that had one.
-    pub pressure: u32,
     /// Always 0.
-    pub pad: u32,
-}
-
-impl Totals {
-    /// Counts packets that a filter rejected.
-    #[inline(always)]
-    pub const fn reject(&mut self, packets: u64, wire_bytes: u64) {
-        self.rejected_packets += packets;
-        self.rejected_bytes += wire_bytes;
-    }
+    pub pad: u64,
 }
 
 const _: () = assert!(size_of::<Totals>() == 64);

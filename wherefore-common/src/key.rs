@@ -46,10 +46,11 @@ pub struct FlowKey {
     pub dst: [u8; 16],
     /// Interface index; in a capture file the interface's number in that file.
     pub ifindex: u32,
-    /// Source port in host order; 0 where the packet has none.
-    pub sport: u16,
-    /// Destination port in host order; 0 where the packet has none.
+    /// Destination port in host order; 0 where the packet has none. Before the source port, as both are one number of a
+    /// packet's header turned around.
     pub dport: u16,
+    /// Source port, likewise.
+    pub sport: u16,
     /// IP protocol number, after IPv6 extension headers.
     pub proto: u8,
     /// 4 or 6: tells an IPv4 address from an IPv4-mapped IPv6 address on the wire.

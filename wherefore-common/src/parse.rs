@@ -18,7 +18,7 @@ use self::ip::{ipv4, ipv6};
 pub use self::{
     ip::extension_header,
     link::{ether_type, link_header, llc, ppp_ether_type},
-    plain::{Plain, plain},
+    plain::{Plain, plain_ipv4, plain_ipv6},
     step::Step,
 };
 use crate::Reason;

@@ -20,15 +20,15 @@ pub const fn fallback_slot(generation: u32, direction: u8, reason: u8) -> u32 {
 }
 
 /// Slots of a CPU's totals, in each set. Interfaces whose numbers fall to one slot at the same time count in
-/// [`OtherKind::Seen`] and [`OtherKind::Total`] instead, all but the first.
+/// [`OtherKind::Total`] and [`OtherKind::More`] instead, all but the first.
 pub const TOTALS_SLOTS: u32 = 64;
 
 /// The slot of an interface and [`crate::Direction`] in the totals of a CPU and set. Its lowest bit is the
 /// direction.
 #[inline(always)]
 #[must_use]
-pub const fn totals_slot(cpu: u32, generation: u32, ifindex: u32, direction: u8) -> u32 {
-    part(cpu, generation) * TOTALS_SLOTS + ((ifindex << 1 | (direction as u32 & 1)) & (TOTALS_SLOTS - 1))
+pub const fn totals_slot(part: u32, ifindex: u32, direction: u8) -> u32 {
+    part * TOTALS_SLOTS + ((ifindex << 1 | (direction as u32 & 1)) & (TOTALS_SLOTS - 1))
 }
 
 /// The part of a table, of equal parts, that belongs to a CPU and set.
@@ -69,10 +69,10 @@ unsafe impl aya::Pod for Noted {}
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherKind {
-    /// Packets and bytes as handed over, of an interface without a slot in the totals.
-    Seen = 14,
-    /// Packets and wire bytes, likewise.
-    Total = 15,
+    /// Packets and wire bytes of an interface without a slot in the totals.
+    Total = 14,
+    /// Those beyond what was handed over ([`crate::Totals::more_packets`]), likewise.
+    More = 15,
 }
 
-const _: () = assert!(crate::Reason::ALL.len() <= OtherKind::Seen as usize);
+const _: () = assert!(crate::Reason::ALL.len() <= OtherKind::Total as usize);

@@ -1,44 +1,60 @@
 //! From a parsed packet to the tables.
 
-use core::ptr;
+use core::hint::cold_path;
 
 use aya_ebpf::{EbpfContext, Global, helpers::generated::bpf_get_socket_cookie};
 use aya_log_ebpf::debug;
 use wherefore_common::{
-    Direction, Reason, Totals, UnaccountedKey,
+    Direction, Reason, UnaccountedKey,
+    cache::{hash_addresses, hash_with},
     offload::{self, Offload, Size},
-    parse::{self, Parsed},
+    parse::{self, Parsed, Plain},
 };
 
 use crate::{
-    cache,
+    cache::{self, Flow},
     context::{self, Skb, Xdp},
     functions,
-    tables::{self, Outcome},
-    totals::{self, Passed},
+    tables::{self, Now, Outcome},
+    totals::{self, Passed, Place},
 };
 
-/// What a packet adds to its flow.
+/// What a packet adds.
 #[derive(Clone, Copy)]
 pub struct Volume {
     pub packets: u32,
     pub wire_bytes: u32,
     pub ip_bytes: u32,
+    /// Bytes as the stack handed them over.
+    pub handed_over: u32,
     /// The packet may be several on the wire.
     pub estimated: bool,
 }
 
 impl Volume {
     #[inline(always)]
-    const fn new(size: &Size) -> Self {
-        Self { packets: size.packets, wire_bytes: size.wire_bytes, ip_bytes: size.ip_bytes, estimated: false }
+    const fn new(size: &Size, handed_over: u32) -> Self {
+        let Size { packets, wire_bytes, ip_bytes } = *size;
+        Self { packets, wire_bytes, ip_bytes, handed_over, estimated: false }
+    }
+
+    /// The same for the totals.
+    #[inline(always)]
+    pub const fn passed(&self) -> Passed {
+        let (packets, wire_bytes) = (self.packets as u64, self.wire_bytes as u64);
+        Passed {
+            packets,
+            wire_bytes,
+            more_packets: packets.wrapping_sub(1),
+            more_bytes: wire_bytes.wrapping_sub(self.handed_over as u64),
+        }
     }
 
     /// Of a packet in an XDP program.
     #[inline(always)]
     fn of_xdp(frame: &Xdp, size: &Size) -> Self {
         let estimated = ESTIMATE_ON.load() != 0 && frame.mtu().is_some_and(|mtu| size.ip_bytes > mtu);
-        Self { estimated, ..Self::new(size) }
+        Self { estimated, ..Self::new(size, frame.len()) }
     }
 }
 
@@ -48,9 +64,6 @@ static ESTIMATE_ON: Global<u8> = Global::new(0);
 /// 1: messages are wanted.
 #[unsafe(no_mangle)]
 static LOG_ON: Global<u8> = Global::new(0);
-/// 1: count everything that passes, by interface and direction.
-#[unsafe(no_mangle)]
-static TOTALS_ON: Global<u8> = Global::new(1);
 /// 1: a super-frame counts as the frames it stands for.
 #[unsafe(no_mangle)]
 static OFFLOAD_ON: Global<u8> = Global::new(1);
@@ -65,39 +78,52 @@ static COOKIE_ON: Global<u8> = Global::new(0);
 #[inline(always)]
 fn figures(skb: &Skb, direction: Direction) -> Offload {
     let meta = skb.meta();
-    let tagged = TAG_ON.load() != 0 && meta.vlan_present != 0;
+    let mut tag = 0;
+    if TAG_ON.load() != 0 && meta.vlan_present != 0 {
+        cold_path();
+        tag = offload::TAG;
+    }
     let gso_size = if OFFLOAD_ON.load() == 0 { 0 } else { meta.gso_size };
     Offload {
         len: meta.len,
         wire_len: if gso_size != 0 && matches!(direction, Direction::Egress) { meta.wire_len } else { 0 },
         gso_size,
         gso_segs: if gso_size == 0 { 0 } else { meta.gso_segs },
-        tag: if tagged { offload::TAG } else { 0 },
+        tag,
     }
 }
 
-/// Where a packet was seen.
-#[derive(Clone, Copy)]
-pub struct Place {
-    pub ifindex: u32,
-    pub direction: Direction,
-}
-
 /// Counts a packet of a TC program if it is of the plainest kind; false: nothing was done.
+///
+/// Two ways, as that of IPv4 is then free of what only IPv6 has.
 #[inline(always)]
 pub fn plain_skb(skb: &Skb, direction: Direction) -> bool {
     let figures = figures(skb, direction);
     if figures.gso_size != 0 {
+        cold_path();
         return false;
     }
-    let Some(plain) = parse::plain(skb) else { return false };
+    if let Some(plain) = parse::plain_ipv4(skb) {
+        count_plain_skb(skb, direction, &figures, &plain);
+        return true;
+    }
+    if let Some(plain) = parse::plain_ipv6(skb) {
+        count_plain_skb(skb, direction, &figures, &plain);
+        return true;
+    }
+    false
+}
+
+#[inline(always)]
+fn count_plain_skb(skb: &Skb, direction: Direction, figures: &Offload, plain: &Plain) {
     let place = Place { ifindex: skb.meta().ifindex, direction };
     let size = Size { packets: 1, wire_bytes: figures.len + figures.tag, ip_bytes: plain.ip_len };
-    let key = key(plain.addresses, (plain.sport, plain.dport), (plain.proto, plain.family), &place);
-    let generation = tables::generation();
-    let totals = total(generation, &place, figures.len, &size);
-    let outcome = cache::count(generation, &key, &Volume::new(&size), totals, || cookie(skb, direction));
-    if LOG_ON.load() != 0 && outcome != Outcome::Known {
+    let flow = plain_flow(plain, &place);
+    let now = tables::now();
+    let volume = Volume::new(&size, figures.len);
+    let outcome = cache::count(now, &flow, &volume, || cookie(skb, direction));
+    if outcome != Outcome::Known && LOG_ON.load() != 0 {
+        cold_path();
         functions::wherefore_log(
             skb.raw(),
             outcome.number(),
@@ -105,7 +131,6 @@ pub fn plain_skb(skb: &Skb, direction: Direction) -> bool {
             u64::from(size.wire_bytes),
         );
     }
-    true
 }
 
 /// Counts a packet of a TC program, whatever it is; `parse` reads its headers.
@@ -116,7 +141,7 @@ pub fn skb(skb: &Skb, direction: Direction, parse: impl FnOnce(&Skb, &mut Parsed
     let parsed = &parsed;
     let figures = figures(skb, direction);
     let place = Place { ifindex: skb.meta().ifindex, direction };
-    let generation = tables::generation();
+    let now = tables::now();
     let size = match result {
         Ok(()) if figures.gso_size == 0 => offload::plain(&figures, parsed),
         Ok(()) => offload::segmented(skb, &figures, parsed),
@@ -125,18 +150,18 @@ pub fn skb(skb: &Skb, direction: Direction, parse: impl FnOnce(&Skb, &mut Parsed
             Size { packets, wire_bytes, ip_bytes: 0 }
         }
     };
-    let totals = total(generation, &place, figures.len, &size);
+    let volume = Volume::new(&size, figures.len);
     match result {
         Ok(()) => {
-            let key = parsed_key(parsed, &place);
-            match cache::count(generation, &key, &Volume::new(&size), totals, || cookie(skb, direction)) {
+            let flow = parsed_flow(parsed, &place);
+            match cache::count(now, &flow, &volume, || cookie(skb, direction)) {
                 Outcome::Known => {}
                 Outcome::New => log_new(skb.ctx(), place.ifindex, parsed.proto, size.wire_bytes),
                 Outcome::Refused => log_refused(skb.ctx(), place.ifindex, parsed.proto),
             }
         }
         Err(reason) => {
-            unaccounted(generation, &place, reason, &size);
+            unaccounted(now, place, reason, &volume);
             debug!(skb.ctx(), "interface {}: no flow, reason {}", place.ifindex, reason as u8);
         }
     }
@@ -159,7 +184,7 @@ pub fn rejected_skb(
             Err(_) => (size.packets, size.wire_bytes) = offload::unparsed(&figures),
         }
     }
-    rejected(&Place { ifindex: skb.meta().ifindex, direction }, figures.len, &size);
+    rejected(Place { ifindex: skb.meta().ifindex, direction }, &Volume::new(&size, figures.len));
 }
 
 /// Counts a packet of the XDP program that an expression rejected.
@@ -167,15 +192,12 @@ pub fn rejected_skb(
 pub fn rejected_xdp(frame: &Xdp) {
     let len = frame.len();
     let size = Size { packets: 1, wire_bytes: len, ip_bytes: 0 };
-    rejected(&Place { ifindex: frame.ifindex(), direction: Direction::Ingress }, len, &size);
+    rejected(Place { ifindex: frame.ifindex(), direction: Direction::Ingress }, &Volume::new(&size, len));
 }
 
 #[inline(always)]
-fn rejected(place: &Place, handed_over: u32, size: &Size) {
-    let Place { ifindex, direction } = *place;
-    let Size { packets, wire_bytes, .. } = *size;
-    let passed = Passed { ifindex, direction, handed_over, packets, wire_bytes, rejected: true };
-    totals::count(tables::generation(), &passed);
+fn rejected(place: Place, volume: &Volume) {
+    totals::count(tables::now(), place, &volume.passed(), true);
 }
 
 /// Says that a flow is new.
@@ -190,17 +212,28 @@ pub fn log_refused(ctx: &impl EbpfContext, ifindex: u32, proto: u8) {
     debug!(ctx, "interface {}: no room for a flow of protocol {}", ifindex, proto);
 }
 
-/// Counts a packet of the XDP program if it is of the plainest kind; false: nothing was done.
+/// Counts a packet of the XDP program if it is of the plainest kind; false: nothing was done. In two ways, as
+/// [`plain_skb`].
 #[inline(always)]
 pub fn plain_xdp(frame: &Xdp) -> bool {
-    let Some(plain) = parse::plain(frame) else { return false };
+    if let Some(plain) = parse::plain_ipv4(frame) {
+        count_plain_xdp(frame, &plain);
+        return true;
+    }
+    if let Some(plain) = parse::plain_ipv6(frame) {
+        count_plain_xdp(frame, &plain);
+        return true;
+    }
+    false
+}
+
+#[inline(always)]
+fn count_plain_xdp(frame: &Xdp, plain: &Plain) {
     let place = Place { ifindex: frame.ifindex(), direction: Direction::Ingress };
     let size = Size { packets: 1, wire_bytes: frame.len(), ip_bytes: plain.ip_len };
-    let key = key(plain.addresses, (plain.sport, plain.dport), (plain.proto, plain.family), &place);
-    let generation = tables::generation();
-    let totals = total(generation, &place, size.wire_bytes, &size);
-    cache::count(generation, &key, &Volume::of_xdp(frame, &size), totals, || 0);
-    true
+    let flow = plain_flow(plain, &place);
+    let now = tables::now();
+    cache::count(now, &flow, &Volume::of_xdp(frame, &size), || 0);
 }
 
 /// Counts a packet of the XDP program, whatever it is.
@@ -208,42 +241,21 @@ pub fn plain_xdp(frame: &Xdp) -> bool {
 pub fn xdp(frame: &Xdp, result: Result<(), Reason>, parsed: &Parsed) {
     let len = frame.len();
     let place = Place { ifindex: frame.ifindex(), direction: Direction::Ingress };
-    let generation = tables::generation();
+    let now = tables::now();
     let ip_bytes = if result.is_ok() { parsed.ip_bytes(len) } else { 0 };
     let size = Size { packets: 1, wire_bytes: len, ip_bytes };
-    let totals = total(generation, &place, len, &size);
+    let volume = Volume::of_xdp(frame, &size);
     match result {
         Ok(()) => {
-            if cache::count(
-                generation,
-                &parsed_key(parsed, &place),
-                &Volume::of_xdp(frame, &size),
-                totals,
-                || 0,
-            ) == Outcome::New
-            {
+            if cache::count(now, &parsed_flow(parsed, &place), &volume, || 0) == Outcome::New {
                 log_new(frame.ctx(), place.ifindex, parsed.proto, len);
             }
         }
         Err(reason) => {
-            unaccounted(generation, &place, reason, &size);
+            unaccounted(now, place, reason, &volume);
             debug!(frame.ctx(), "interface {}: no flow, reason {}", place.ifindex, reason as u8);
         }
     }
-}
-
-/// Counts a packet in the totals; the slot of them, or null.
-#[inline(always)]
-fn total(generation: u32, place: &Place, handed_over: u32, size: &Size) -> *mut Totals {
-    if TOTALS_ON.load() == 0 {
-        return ptr::null_mut();
-    }
-    let Place { ifindex, direction } = *place;
-    let Size { packets, wire_bytes, .. } = *size;
-    totals::count(
-        generation,
-        &Passed { ifindex, direction, handed_over, packets, wire_bytes, rejected: false },
-    )
 }
 
 /// The cookie of the socket that a packet leaves.
@@ -257,37 +269,36 @@ fn cookie(skb: &Skb, direction: Direction) -> u64 {
     }
 }
 
-/// The words of a flow's key, on a little-endian machine.
+/// The flow of a packet. `hash` is that of the addresses. On a little-endian machine.
 #[inline(always)]
-fn key(
-    addresses: [u64; 4],
-    (sport, dport): (u16, u16),
-    (proto, family): (u8, u8),
-    place: &Place,
-) -> [u64; 6] {
+fn flow((addresses, hash): ([u64; 4], u64), ports: u32, (proto, family): (u8, u8), place: &Place) -> Flow {
     const { assert!(cfg!(target_endian = "little")) };
-    let ports = u64::from(sport) << 32 | u64::from(dport) << 48;
     let kind = u64::from(proto) | u64::from(family) << 8 | (place.direction as u64) << 16;
     let [s0, s1, d0, d1] = addresses;
-    [s0, s1, d0, d1, u64::from(place.ifindex) | ports, kind]
+    let rest = [u64::from(place.ifindex) | u64::from(ports) << 32, kind];
+    Flow { key: [s0, s1, d0, d1, rest[0], rest[1]], hash: hash_with(hash, rest), place: *place }
 }
 
-/// The key of what the whole parser found.
+/// The flow of what the quick parser found.
 #[inline(always)]
-fn parsed_key(parsed: &Parsed, place: &Place) -> [u64; 6] {
+fn plain_flow(plain: &Plain, place: &Place) -> Flow {
+    flow((plain.addresses, plain.hash), plain.ports, (plain.proto, plain.family), place)
+}
+
+/// The flow of what the whole parser found.
+#[inline(always)]
+fn parsed_flow(parsed: &Parsed, place: &Place) -> Flow {
     // SAFETY: equal sizes, and any bytes make words.
     let addresses = unsafe { core::mem::transmute::<[[u8; 16]; 2], [u64; 4]>([parsed.src, parsed.dst]) };
-    key(addresses, (parsed.sport, parsed.dport), (parsed.proto, parsed.family), place)
+    let hash = hash_addresses(&addresses);
+    let ports = u32::from(parsed.sport) << 16 | u32::from(parsed.dport);
+    flow((addresses, hash), ports, (parsed.proto, parsed.family), place)
 }
 
 #[inline(always)]
-fn unaccounted(generation: u32, place: &Place, reason: Reason, size: &Size) {
-    let Place { ifindex, direction } = *place;
-    let key = UnaccountedKey::new(ifindex, direction as u8, reason as u8);
-    functions::wherefore_other(
-        key.word(),
-        u64::from(generation),
-        u64::from(size.packets),
-        u64::from(size.wire_bytes),
-    );
+fn unaccounted(now: Now, place: Place, reason: Reason, volume: &Volume) {
+    let passed = volume.passed();
+    totals::count(now, place, &passed, false);
+    let key = UnaccountedKey::new(place.ifindex, place.direction as u8, reason as u8);
+    functions::wherefore_other(key.word(), u64::from(now.generation), passed.packets, passed.wire_bytes);
 }

@@ -3,18 +3,20 @@
 //! Only programs that run with bottom halves off may use it (TC and XDP): they cannot interrupt each other on
 //! one CPU, so a slot needs no lock. On `PREEMPT_RT` they can, and there user space switches it off.
 
+use core::hint::cold_path;
+
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use wherefore_common::{
-    Extra, FlowKey, Stored, Totals,
-    cache::{Aside, FULL, PRESSURE, PRESSURE_MOST, PROBE, REJECTED, RELIEF, Slot, hash, tail},
+    Direction, Extra, FlowKey, Stored,
+    cache::{Aside, FULL, Pressure, REJECTED, Slot, tail},
     counters::LINK,
-    tables::part,
 };
 
 use crate::{
     account::Volume,
     cidr, functions,
-    tables::{self, MMAPABLE, Outcome, cpu, ticks},
+    tables::{self, MMAPABLE, Now, Outcome, ticks},
+    totals::{self, Passed, Place},
 };
 
 /// Parts of equal size by CPU and set. Resized by user space.
@@ -29,58 +31,69 @@ static ASIDE: Array<Aside, 2, MMAPABLE> = Array::new();
 #[unsafe(no_mangle)]
 static CACHE_BITS: Global<u8> = Global::new(0);
 
-/// Counts a packet in its flow, whose key comes as words. `totals` is the slot it was counted
-/// in, or null; `cookie` is asked for where the flow is new here.
+/// CPUs whose pressure is told apart, a power of two. Beyond, two share one, which may cost them time but no count.
+const PRESSURES: u32 = 256;
+
+/// By CPU. No map of its own, which would cost every packet a lookup.
+static mut PRESSURE: [Pressure; PRESSURES as usize] = [Pressure::NONE; PRESSURES as usize];
+
+/// A flow of which a packet comes.
+pub struct Flow {
+    /// Words of the key.
+    pub key: [u64; 6],
+    /// Their [`wherefore_common::cache::hash`].
+    pub hash: u64,
+    /// What the key says of it.
+    pub place: Place,
+}
+
+/// Counts a packet in its flow, and in the totals. `cookie` is asked for where the flow is new here.
 #[inline(always)]
-pub fn count(
-    generation: u32,
-    key: &[u64; 6],
-    volume: &Volume,
-    totals: *mut Totals,
-    cookie: impl FnOnce() -> u64,
-) -> Outcome {
+pub fn count(now: Now, flow: &Flow, volume: &Volume, cookie: impl FnOnce() -> u64) -> Outcome {
+    let Flow { key, hash, place } = flow;
+    let generation = now.generation;
     let bits = u32::from(CACHE_BITS.load());
     let tail = tail(key, generation);
-    // The slot that the flow may have, and its place.
+    // The slot that the flow may have, and where it is.
     let mut mine: *mut Slot = core::ptr::null_mut();
-    let mut place = 0;
-    // SAFETY: a valid pointer into the map or null, to a slot that only this CPU writes to (see above).
-    let mut totals = unsafe { totals.as_mut() };
+    let mut at = 0;
     let mut verdict = None;
-    if bits != 0 {
-        if past(&totals) {
-            // First, as none of these is in the table.
-            let rejected = cidr::rejects(generation, key);
-            if rejected && reject(&mut totals, volume) {
-                return Outcome::Known;
-            }
-            if tables::add_known(generation, FlowKey::of_words(key), &stored(volume), volume.estimated) {
-                return Outcome::Known;
-            }
-            verdict = Some(rejected);
-        }
-        place = part(cpu(), generation) << bits | (hash(key) >> (64 - bits)) as u32;
-        if let Some(slot) = CACHE.get_ptr_mut(place) {
+    let mut known = false;
+    let pressure = pressure(now);
+    if bits != 0 && pressure.past() {
+        cold_path();
+        // First, as none of these is in the table.
+        let rejected = cidr::rejects(generation, key);
+        known = rejected
+            || tables::add_known(generation, FlowKey::of_words(key), &stored(volume), volume.estimated);
+        verdict = Some(rejected);
+    }
+    if bits == 0 || known {
+        cold_path();
+    } else {
+        at = now.part << bits | (hash >> (64 - bits)) as u32;
+        if let Some(slot) = CACHE.get_ptr_mut(at) {
             // SAFETY: a valid pointer into the map, to a slot that only this CPU writes to (see above).
             let slot = unsafe { &mut *slot };
-            if hit(slot, place, key, tail, volume) {
-                relieve(&mut totals);
+            if hit(slot, at, key, tail, volume) {
+                pressure.relieve();
                 return Outcome::Known;
             }
-            if let Some(other) = CACHE.get_ptr_mut(place ^ 1) {
+            cold_path();
+            if let Some(other) = CACHE.get_ptr_mut(at ^ 1) {
                 // SAFETY: likewise.
                 let other = unsafe { &mut *other };
-                if hit(other, place ^ 1, key, tail, volume) {
-                    relieve(&mut totals);
+                if hit(other, at ^ 1, key, tail, volume) {
+                    pressure.relieve();
                     return Outcome::Known;
                 }
                 if slot.generation() != generation {
                     mine = slot;
                 } else if other.generation() != generation {
                     mine = other;
-                    place ^= 1;
+                    at ^= 1;
                 } else {
-                    press(&mut totals);
+                    pressure.press();
                     if slot.strike() {
                         mine = slot;
                     }
@@ -88,53 +101,75 @@ pub fn count(
             }
         }
     }
+    let rejected = verdict.unwrap_or_else(|| cidr::rejects(generation, key));
+    totals::count(now, *place, &volume.passed(), rejected);
+    if known {
+        return Outcome::Known;
+    }
     let estimated = if volume.estimated { u64::from(volume.packets) } else { 0 };
     let extra = Extra { estimated, cookie: cookie() };
-    let rejected = verdict.unwrap_or_else(|| cidr::rejects(generation, key));
     let first = stored(volume);
     // To the table even if it gets a slot, so that the slot's counts find room there later.
-    let outcome = if rejected && reject(&mut totals, volume) {
+    let outcome = if rejected {
         Outcome::Known
     } else {
-        tables::put(generation, FlowKey::of_words(key), &first, &extra, rejected)
+        tables::put(generation, FlowKey::of_words(key), &first, &extra)
     };
     // SAFETY: as above.
-    let (Some(slot), Some(aside)) = (unsafe { mine.as_mut() }, aside(place)) else { return outcome };
+    let (Some(slot), Some(aside)) = (unsafe { mine.as_mut() }, aside(at)) else { return outcome };
     if outcome == Outcome::Refused {
         return outcome;
     }
     if slot.generation() == generation && slot.packets() != 0 {
+        functions::wherefore_total(slot, aside, u64::from(now.part));
         functions::wherefore_evict(slot, aside);
     }
     *slot = Slot::new(key, tail, first.first_tick);
-    let flags = if rejected { REJECTED } else { 0 };
-    aside.beyond_link = 0;
-    aside.extra.estimated = 0;
-    aside.extra.cookie = 0;
-    aside.first_tick = first.first_tick;
-    aside.flags = flags;
+    *aside = Aside {
+        first_tick: first.first_tick,
+        flags: if rejected { REJECTED } else { 0 },
+        ..Aside::default()
+    };
     outcome
 }
 
-/// Writes what a slot counted to the table.
+/// Writes what a slot of this CPU's `part` counted to the totals.
+#[inline(always)]
+pub fn total(slot: &Slot, aside: &Aside, part: u32) {
+    let key = slot.key();
+    let FlowKey { ifindex, direction, .. } = *FlowKey::of_words(&key);
+    let place = Place { ifindex, direction: Direction::from_u8(direction) };
+    let passed = Passed {
+        packets: u64::from(slot.packets()),
+        wire_bytes: slot.wire_bytes,
+        more_packets: u64::from(aside.more_packets),
+        more_bytes: aside.more_bytes,
+    };
+    totals::count(Now { generation: slot.generation(), part }, place, &passed, aside.flags & REJECTED != 0);
+}
+
+/// Writes it to the table, unless a filter rejects the flow.
 #[inline(always)]
 pub fn evict(slot: &Slot, aside: &Aside) {
-    let rejected = aside.flags & REJECTED != 0;
-    let key = slot.key();
-    tables::put(slot.generation(), FlowKey::of_words(&key), &slot.stored(aside), &aside.extra, rejected);
+    if aside.flags & REJECTED == 0 {
+        let key = slot.key();
+        tables::put(slot.generation(), FlowKey::of_words(&key), &slot.stored(aside), &aside.extra());
+    }
 }
 
 /// The rest of a slot.
 #[inline(always)]
-fn aside(place: u32) -> Option<&'static mut Aside> {
+fn aside(at: u32) -> Option<&'static mut Aside> {
     // SAFETY: a valid pointer into the map, to a place that only this CPU writes to (see above).
-    ASIDE.get_ptr_mut(place).map(|aside| unsafe { &mut *aside })
+    ASIDE.get_ptr_mut(at).map(|aside| unsafe { &mut *aside })
 }
 
-/// Whether the packet asks the table first, because hardly one finds its flow in the cache.
+/// This CPU's.
 #[inline(always)]
-fn past(totals: &Option<&mut Totals>) -> bool {
-    totals.as_ref().is_some_and(|totals| totals.pressure > PRESSURE && totals.seen_packets % PROBE != 0)
+fn pressure(now: Now) -> &'static mut Pressure {
+    let cpu = now.part >> 1;
+    // SAFETY: within the array. Only this CPU writes there, or another one whose numbers are as good.
+    unsafe { &mut *(&raw mut PRESSURE).cast::<Pressure>().add((cpu & (PRESSURES - 1)) as usize) }
 }
 
 /// What a packet adds to the table.
@@ -150,35 +185,9 @@ fn stored(volume: &Volume) -> Stored {
     }
 }
 
-/// Counts a packet that the CIDR filter rejects in the totals; false: it is in none.
+/// Adds a packet to the slot at `at` if that is its flow's.
 #[inline(always)]
-fn reject(totals: &mut Option<&mut Totals>, volume: &Volume) -> bool {
-    let Some(totals) = totals else { return false };
-    totals.reject(u64::from(volume.packets), u64::from(volume.wire_bytes));
-    true
-}
-
-#[inline(always)]
-fn relieve(totals: &mut Option<&mut Totals>) {
-    if let Some(totals) = totals
-        && totals.pressure != 0
-    {
-        totals.pressure = totals.pressure.saturating_sub(RELIEF);
-    }
-}
-
-#[inline(always)]
-fn press(totals: &mut Option<&mut Totals>) {
-    if let Some(totals) = totals
-        && totals.pressure < PRESSURE_MOST
-    {
-        totals.pressure += 1;
-    }
-}
-
-/// Adds a packet to the slot at `place` if that is its flow's.
-#[inline(always)]
-fn hit(slot: &mut Slot, place: u32, key: &[u64; 6], tail: u64, volume: &Volume) -> bool {
+fn hit(slot: &mut Slot, at: u32, key: &[u64; 6], tail: u64, volume: &Volume) -> bool {
     // A slot that is full is as good as another flow's: it is struck until it gives way.
     if !same(&slot.head, key, tail) || slot.packets() >= FULL {
         return false;
@@ -187,12 +196,16 @@ fn hit(slot: &mut Slot, place: u32, key: &[u64; 6], tail: u64, volume: &Volume) 
     slot.last_tick = ticks() as u32;
     slot.wire_bytes += u64::from(volume.wire_bytes);
     let beyond = beyond_link(volume);
-    if (beyond != 0 || volume.estimated)
-        && let Some(aside) = aside(place)
+    let Passed { more_packets, more_bytes, .. } = volume.passed();
+    if (beyond | more_packets | more_bytes != 0 || volume.estimated)
+        && let Some(aside) = aside(at)
     {
+        cold_path();
         aside.beyond_link = aside.beyond_link.wrapping_add(beyond);
+        aside.more_bytes = aside.more_bytes.wrapping_add(more_bytes);
+        aside.more_packets = aside.more_packets.wrapping_add(more_packets as u32);
         if volume.estimated {
-            aside.extra.estimated += u64::from(volume.packets);
+            aside.estimated += volume.packets;
         }
     }
     true

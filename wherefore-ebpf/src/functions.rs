@@ -105,6 +105,17 @@ pub extern "C" fn wherefore_evict(slot: *const Slot, aside: *const Aside) -> u64
     0
 }
 
+/// [`cache::total`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn wherefore_total(slot: *const Slot, aside: *const Aside, part: u64) -> u64 {
+    if !slot.is_null() && !aside.is_null() {
+        // SAFETY: as above.
+        unsafe { cache::total(&*slot, &*aside, part as u32) };
+    }
+    0
+}
+
 /// Notes a flow that is new in the table.
 #[inline(never)]
 #[unsafe(no_mangle)]

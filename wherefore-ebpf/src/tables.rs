@@ -17,12 +17,14 @@ use aya_ebpf::{
 };
 use wherefore_common::{
     Amount, Extra, FlowKey, Reason, Stored, UnaccountedKey, sketch,
-    tables::{FALLBACK_SLOTS, UNACCOUNTED_ENTRIES, fallback_slot},
+    tables::{FALLBACK_SLOTS, UNACCOUNTED_ENTRIES, fallback_slot, part},
 };
 
-/// The interval that counts, from 1; its lowest bit chooses the set.
-#[btf_map]
-static GENERATION: Array<u32, 1> = Array::new();
+/// The interval that counts, from 1; its lowest bit chooses the set. In a section of its own, which is a map of this
+/// one value: a program reads that without a lookup.
+#[unsafe(link_section = ".data.generation")]
+#[unsafe(no_mangle)]
+static mut GENERATION: u32 = 0;
 
 /// The flow tables. The inner maps are made by user space in the size asked for: the one described
 /// here only gives key and value (a kernel before 5.10 would want equal sizes).
@@ -52,13 +54,21 @@ pub const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 #[btf_map]
 static CLOCK: Array<[u64; 2], 1> = Array::new();
 
-/// The generation at this moment. To be read once a packet: all its counts then belong to one set.
+/// Where a packet is counted.
+#[derive(Clone, Copy)]
+pub struct Now {
+    /// The interval.
+    pub generation: u32,
+    /// This CPU's part of the tables that have one for each.
+    pub part: u32,
+}
+
+/// The place to count at this moment. To be asked for once a packet: all its counts then belong to one set.
 #[inline(always)]
-pub fn generation() -> u32 {
-    GENERATION.get(0).map_or(0, |word| {
-        // SAFETY: a valid pointer into the map; volatile because user space writes at any time.
-        unsafe { core::ptr::read_volatile(word) }
-    })
+pub fn now() -> Now {
+    // SAFETY: aligned; volatile because user space writes at any time.
+    let generation = unsafe { core::ptr::read_volatile(&raw const GENERATION) };
+    Now { generation, part: part(cpu(), generation) }
 }
 
 /// Ticks of the kernel's timer since it started: a load, where a clock is a call (15 ns, the coarse one too).
@@ -193,27 +203,22 @@ impl Outcome {
 
 /// Adds to a flow in the table, or by the reason why it is in none.
 #[inline(always)]
-pub fn put(generation: u32, key: &FlowKey, more: &Stored, extra: &Extra, rejected: bool) -> Outcome {
-    let (reason, proto, outcome) = if rejected {
-        (Reason::Filtered, 0, Outcome::Known)
-    } else {
-        match count_flow(generation, key, more) {
-            Ok(new) => {
-                // Of a flow that is there already only what grows.
-                if extra.estimated != 0 || (new && extra.cookie != 0) {
-                    functions::wherefore_extra(key, u64::from(generation), extra.estimated, extra.cookie);
-                }
-                return if new { Outcome::New } else { Outcome::Known };
+pub fn put(generation: u32, key: &FlowKey, more: &Stored, extra: &Extra) -> Outcome {
+    match count_flow(generation, key, more) {
+        Ok(new) => {
+            // Of a flow that is there already only what grows.
+            if extra.estimated != 0 || (new && extra.cookie != 0) {
+                functions::wherefore_extra(key, u64::from(generation), extra.estimated, extra.cookie);
             }
-            Err(reason) => {
-                functions::wherefore_lost(key, u64::from(generation));
-                (reason, key.proto, Outcome::Refused)
-            }
+            if new { Outcome::New } else { Outcome::Known }
         }
-    };
-    let key = key.unaccounted(reason, proto);
-    functions::wherefore_other(key.word(), u64::from(generation), more.packets, more.wire_bytes);
-    outcome
+        Err(reason) => {
+            functions::wherefore_lost(key, u64::from(generation));
+            let key = key.unaccounted(reason, key.proto);
+            functions::wherefore_other(key.word(), u64::from(generation), more.packets, more.wire_bytes);
+            Outcome::Refused
+        }
+    }
 }
 
 /// Remembers a key that found no room, for an estimate of how many there were.

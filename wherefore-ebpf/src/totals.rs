@@ -1,6 +1,7 @@
-//! Everything that passed, by interface and direction: one part per CPU, so that nothing in it is atomic.
+//! What passed, by interface and direction, but for what the cache's slots hold: one part per CPU, so that nothing in it
+//! is atomic.
 
-use core::ptr;
+use core::hint::cold_path;
 
 use aya_ebpf::{Global, btf_maps::Array, macros::btf_map};
 use wherefore_common::{
@@ -10,9 +11,12 @@ use wherefore_common::{
 
 use crate::{
     functions,
-    tables::{MMAPABLE, cpu},
+    tables::{MMAPABLE, Now},
 };
 
+/// 1: count what passes.
+#[unsafe(no_mangle)]
+static TOTALS_ON: Global<u8> = Global::new(1);
 /// 1 where the programs of one CPU do not interrupt each other: everywhere but on `PREEMPT_RT`.
 #[unsafe(no_mangle)]
 static PER_CPU: Global<u8> = Global::new(0);
@@ -21,80 +25,73 @@ static PER_CPU: Global<u8> = Global::new(0);
 #[btf_map]
 static TOTALS: Array<Totals, { 2 * TOTALS_SLOTS as usize }, MMAPABLE> = Array::new();
 
-/// What one packet adds.
+/// Where a packet was seen.
 #[derive(Clone, Copy)]
-pub struct Passed {
+pub struct Place {
     pub ifindex: u32,
     pub direction: Direction,
-    /// Bytes as the stack handed them over.
-    pub handed_over: u32,
-    /// Frames on the wire, and their bytes.
-    pub packets: u32,
-    pub wire_bytes: u32,
-    /// A tcpdump expression rejected it, so that it is counted here only.
-    pub rejected: bool,
 }
 
-/// Counts a packet; the slot that it was counted in, or null.
+/// What is to be added.
+#[derive(Clone, Copy)]
+pub struct Passed {
+    /// Frames on the wire, and their bytes.
+    pub packets: u64,
+    pub wire_bytes: u64,
+    /// As in [`Totals`].
+    pub more_packets: u64,
+    pub more_bytes: u64,
+}
+
+/// Counts what passed; `rejected`: a filter rejected it.
 #[inline(always)]
-pub fn count(generation: u32, passed: &Passed) -> *mut Totals {
-    if PER_CPU.load() == 0 {
-        elsewhere(generation, passed);
-        return ptr::null_mut();
+pub fn count(now: Now, place: Place, passed: &Passed, rejected: bool) {
+    if TOTALS_ON.load() == 0 {
+        return;
     }
-    let slot = totals_slot(cpu(), generation, passed.ifindex, passed.direction as u8);
-    let Some(place) = TOTALS.get_ptr_mut(slot) else {
-        elsewhere(generation, passed);
-        return ptr::null_mut();
+    let generation = now.generation;
+    if PER_CPU.load() == 0 {
+        return elsewhere(generation, place, passed, rejected);
+    }
+    let slot = totals_slot(now.part, place.ifindex, place.direction as u8);
+    let Some(totals) = TOTALS.get_ptr_mut(slot) else {
+        return elsewhere(generation, place, passed, rejected);
     };
     // SAFETY: a valid pointer into the map, to a slot that only this CPU writes to, and only with bottom
     // halves off, so that no other packet comes between.
-    let totals = unsafe { &mut *place };
+    let totals = unsafe { &mut *totals };
     if totals.generation != generation {
-        clear(totals, generation, passed.ifindex);
-    } else if totals.ifindex != passed.ifindex {
-        elsewhere(generation, passed);
-        return ptr::null_mut();
+        cold_path();
+        *totals = Totals { generation, ifindex: place.ifindex, ..Totals::default() };
+    } else if totals.ifindex != place.ifindex {
+        return elsewhere(generation, place, passed, rejected);
     }
-    let (packets, wire_bytes) = (u64::from(passed.packets), u64::from(passed.wire_bytes));
-    totals.seen_packets += 1;
-    totals.seen_bytes += u64::from(passed.handed_over);
-    totals.packets += packets;
-    totals.wire_bytes += wire_bytes;
-    if passed.rejected {
-        totals.reject(packets, wire_bytes);
+    totals.packets += passed.packets;
+    totals.wire_bytes += passed.wire_bytes;
+    if passed.more_packets | passed.more_bytes != 0 {
+        totals.more_packets = totals.more_packets.wrapping_add(passed.more_packets);
+        totals.more_bytes = totals.more_bytes.wrapping_add(passed.more_bytes);
     }
-    place
-}
-
-#[inline(always)]
-fn clear(totals: &mut Totals, generation: u32, ifindex: u32) {
-    totals.ifindex = ifindex;
-    totals.seen_packets = 0;
-    totals.seen_bytes = 0;
-    totals.packets = 0;
-    totals.wire_bytes = 0;
-    totals.rejected_packets = 0;
-    totals.rejected_bytes = 0;
-    totals.pressure = 0;
-    totals.generation = generation;
+    if rejected {
+        totals.rejected_packets += passed.packets;
+        totals.rejected_bytes += passed.wire_bytes;
+    }
 }
 
 /// As [`count`], in the table of packets without a flow: where another interface has the slot, or there are
 /// no slots.
 #[inline(always)]
-fn elsewhere(generation: u32, passed: &Passed) {
-    let add = |kind, packets: u32, bytes: u32| {
-        functions::wherefore_other(
-            UnaccountedKey::new(passed.ifindex, passed.direction as u8, kind).word(),
-            u64::from(generation),
-            u64::from(packets),
-            u64::from(bytes),
-        );
+fn elsewhere(generation: u32, place: Place, passed: &Passed, rejected: bool) {
+    cold_path();
+    let add = |kind, packets, bytes| {
+        let key = UnaccountedKey::new(place.ifindex, place.direction as u8, kind);
+        functions::wherefore_other(key.word(), u64::from(generation), packets, bytes);
     };
-    add(OtherKind::Seen as u8, 1, passed.handed_over);
     add(OtherKind::Total as u8, passed.packets, passed.wire_bytes);
-    if passed.rejected {
+    if passed.more_packets | passed.more_bytes != 0 {
+        add(OtherKind::More as u8, passed.more_packets, passed.more_bytes);
+    }
+    if rejected {
         add(Reason::Filtered as u8, passed.packets, passed.wire_bytes);
     }
 }

@@ -2,16 +2,17 @@
 //! not fragmented. Nearly all traffic is of this kind, and the whole parser takes a kernel program twice as long.
 
 use super::{Header, Packet, ether_type};
+use crate::cache::hash_addresses;
 
-/// What [`plain`] found; everything else about the packet follows from its kind.
+/// What [`plain_ipv4`] and [`plain_ipv6`] find; everything else about the packet follows from its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plain {
     /// Source and destination address as in a [`crate::FlowKey`], each two words in memory order.
     pub addresses: [u64; 4],
-    /// Source port in host order.
-    pub sport: u16,
-    /// Destination port in host order.
-    pub dport: u16,
+    /// Their [`hash_addresses`].
+    pub hash: u64,
+    /// Source port in the high half and destination port in the low one, in host order.
+    pub ports: u32,
     /// 6 (TCP) or 17 (UDP).
     pub proto: u8,
     /// 4 or 6.
@@ -36,8 +37,7 @@ struct Ipv4Frame {
     checksum: u16,
     src: u32,
     dst: u32,
-    sport: u16,
-    dport: u16,
+    ports: u32,
 }
 
 /// Ethernet, IPv6 and the ports behind it, in network order.
@@ -53,8 +53,7 @@ struct Ipv6Frame {
     hop_limit: u8,
     src: [u64; 2],
     dst: [u64; 2],
-    sport: u16,
-    dport: u16,
+    ports: u32,
 }
 
 // SAFETY: integers and byte arrays, repr(C).
@@ -67,45 +66,50 @@ const UDP: u8 = 17;
 /// Bytes that TCP and UDP need for their ports.
 const PORTS: u32 = 4;
 
-/// The packet, if it is of the plainest kind: the answer is then the one of [`super::ethernet`]. `None` says
-/// nothing about a packet.
+/// The packet, if it is IPv4 of the plainest kind: the answer is then the one of [`super::ethernet`]. `None` says nothing
+/// about a packet.
 #[inline(always)]
-pub fn plain<P: Packet>(packet: &P) -> Option<Plain> {
+pub fn plain_ipv4<P: Packet>(packet: &P) -> Option<Plain> {
     let frame: Ipv4Frame = packet.peek()?;
-    let kind = frame.ether_type;
-    if kind == ether_type::IPV4.to_be() {
-        let ip_len = u32::from(u16::from_be(frame.total_length));
-        let fragment = frame.fragment;
-        // RFC 791: version 4, five words of header; "more fragments" and offset zero.
-        if frame.version_and_length != 0x45
-            || fragment & 0x3fff_u16.to_be() != 0
-            || !matches!(frame.protocol, TCP | UDP)
-            || ip_len < 20 + PORTS
-        {
-            return None;
-        }
-        return Some(Plain {
-            addresses: [0, mapped(frame.src), 0, mapped(frame.dst)],
-            sport: u16::from_be(frame.sport),
-            dport: u16::from_be(frame.dport),
-            proto: frame.protocol,
-            family: 4,
-            ip_len,
-        });
-    }
-    if kind != ether_type::IPV6.to_be() {
+    let ip_len = u32::from(u16::from_be(frame.total_length));
+    // RFC 791: version 4, five words of header; "more fragments" and offset zero.
+    if frame.ether_type != ether_type::IPV4.to_be()
+        || frame.version_and_length != 0x45
+        || u32::from(frame.fragment) & u32::from(0x3fff_u16.to_be()) != 0
+        || !matches!(frame.protocol, TCP | UDP)
+        || ip_len < 20 + PORTS
+    {
         return None;
     }
+    let addresses = [0, mapped(frame.src), 0, mapped(frame.dst)];
+    Some(Plain {
+        addresses,
+        hash: hash_addresses(&addresses),
+        ports: u32::from_be(frame.ports),
+        proto: frame.protocol,
+        family: 4,
+        ip_len,
+    })
+}
+
+/// As [`plain_ipv4`], of IPv6.
+#[inline(always)]
+pub fn plain_ipv6<P: Packet>(packet: &P) -> Option<Plain> {
     let frame: Ipv6Frame = packet.peek()?;
     let payload = u32::from(u16::from_be(frame.payload_length));
-    if frame.version >> 4 != 6 || !matches!(frame.next_header, TCP | UDP) || payload < PORTS {
+    if frame.ether_type != ether_type::IPV6.to_be()
+        || frame.version >> 4 != 6
+        || !matches!(frame.next_header, TCP | UDP)
+        || payload < PORTS
+    {
         return None;
     }
     let (src, dst) = (frame.src, frame.dst);
+    let addresses = [src[0], src[1], dst[0], dst[1]];
     Some(Plain {
-        addresses: [src[0], src[1], dst[0], dst[1]],
-        sport: u16::from_be(frame.sport),
-        dport: u16::from_be(frame.dport),
+        addresses,
+        hash: hash_addresses(&addresses),
+        ports: u32::from_be(frame.ports),
         proto: frame.next_header,
         family: 6,
         ip_len: payload + 40,
@@ -140,14 +144,16 @@ mod tests {
 
     /// What the whole parser says must be what the plain one says, where that says anything.
     fn check(frame: &[u8]) -> bool {
-        let Some(plain) = plain(&Slice(frame)) else { return false };
+        let Some(plain) = plain_ipv4(&Slice(frame)).or_else(|| plain_ipv6(&Slice(frame))) else {
+            return false;
+        };
         let l4 = if plain.family == 4 { 34 } else { 54 };
         let expected = Parsed {
             src: bytes([plain.addresses[0], plain.addresses[1]]),
             dst: bytes([plain.addresses[2], plain.addresses[3]]),
             ip_len: plain.ip_len,
-            sport: plain.sport,
-            dport: plain.dport,
+            sport: (plain.ports >> 16) as u16,
+            dport: plain.ports as u16,
             proto: plain.proto,
             family: plain.family,
             fragment: 0,

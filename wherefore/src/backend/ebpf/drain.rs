@@ -8,7 +8,7 @@ use std::{
 
 use wherefore_common::{
     Amount, Extra, FlowCounters, FlowKey, Reason, Stored, Totals, UnaccountedKey,
-    cache::{REJECTED, Slot},
+    cache::{Aside, REJECTED, Slot},
     sketch,
     tables::{OtherKind, TOTALS_SLOTS, part},
 };
@@ -31,8 +31,10 @@ pub struct Taken {
     cached: Few<FlowCounters>,
     /// Packets without a flow.
     pub unaccounted: BTreeMap<UnaccountedKey, Amount>,
-    /// All that passed.
+    /// All that passed; what the stack handed over is known in the end only.
     pub passed: BTreeMap<(u32, u8), Passed>,
+    /// What the wire carried beyond that ([`Totals::more_packets`]): sums of numbers that wrap.
+    more: BTreeMap<(u32, u8), Amount>,
     /// The flows that found no room.
     pub lost: Lost,
     /// What few flows have besides.
@@ -71,7 +73,12 @@ impl Taken {
                 continue;
             }
             let key = FlowKey::from_words(slot.key());
-            let counters = self.counters(&slot.stored(&aside), aside.extra);
+            let counters = self.counters(&slot.stored(&aside), aside.extra());
+            // The totals have what is in no slot.
+            let place = (key.ifindex, key.direction);
+            self.passed.entry(place).or_default().all.add(&counters.amount());
+            let Aside { more_packets, more_bytes: wire_bytes, .. } = aside;
+            self.add_more(place, &Amount { packets: u64::from(more_packets), wire_bytes });
             if aside.flags & REJECTED != 0 {
                 let key = key.unaccounted(Reason::Filtered, 0);
                 self.unaccounted.entry(key).or_default().add(&counters.amount());
@@ -93,11 +100,10 @@ impl Taken {
             }
             // The lowest bit of a slot's number is the direction.
             let direction = (slot & 1) as u8;
-            self.passed.entry((counts.ifindex, direction)).or_default().add(&Passed {
-                seen: Amount { packets: counts.seen_packets, wire_bytes: counts.seen_bytes },
-                all: Amount { packets: counts.packets, wire_bytes: counts.wire_bytes },
-                ..Passed::default()
-            });
+            let place = (counts.ifindex, direction);
+            let Totals { packets, wire_bytes, more_packets, more_bytes, .. } = counts;
+            self.passed.entry(place).or_default().all.add(&Amount { packets, wire_bytes });
+            self.add_more(place, &Amount { packets: more_packets, wire_bytes: more_bytes });
             if counts.rejected_packets > 0 {
                 let key = UnaccountedKey::new(counts.ifindex, direction, Reason::Filtered as u8);
                 let amount = Amount { packets: counts.rejected_packets, wire_bytes: counts.rejected_bytes };
@@ -142,18 +148,29 @@ impl Taken {
     /// Takes an entry of the table of packets without a flow.
     pub fn add_unaccounted(&mut self, key: UnaccountedKey, amount: Amount) {
         let place = (key.ifindex, key.direction);
-        if key.reason == OtherKind::Seen as u8 {
-            self.passed.entry(place).or_default().seen.add(&amount);
-        } else if key.reason == OtherKind::Total as u8 {
+        if key.reason == OtherKind::Total as u8 {
             self.passed.entry(place).or_default().all.add(&amount);
+        } else if key.reason == OtherKind::More as u8 {
+            self.add_more(place, &amount);
         } else {
             self.unaccounted.entry(key).or_default().add(&amount);
         }
     }
 
-    /// When everything is taken: adds what the caches hold of flows that are not in the table. There are none, but what
-    /// was counted must not be lost.
+    fn add_more(&mut self, place: (u32, u8), amount: &Amount) {
+        let more = self.more.entry(place).or_default();
+        more.packets = more.packets.wrapping_add(amount.packets);
+        more.wire_bytes = more.wire_bytes.wrapping_add(amount.wire_bytes);
+    }
+
+    /// When everything is taken: what was handed over, and what the caches hold of flows that are not in the table. There
+    /// are none, but what was counted must not be lost.
     pub fn finish(&mut self) {
+        for (place, passed) in &mut self.passed {
+            let more = self.more.remove(place).unwrap_or_default();
+            passed.seen.packets = passed.all.packets.wrapping_sub(more.packets);
+            passed.seen.wire_bytes = passed.all.wire_bytes.wrapping_sub(more.wire_bytes);
+        }
         for (key, counters) in mem::take(&mut self.cached) {
             self.push(key, counters);
         }

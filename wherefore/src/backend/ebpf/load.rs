@@ -43,7 +43,7 @@ const CACHE_LIMIT: usize = 64 << 20;
 /// What the programs do for each packet. Each can be left out, which is how its cost is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// Count all that passes by interface and direction, beside the flows.
+    /// Count what passes by interface and direction, but for what the cache holds.
     pub totals: bool,
     /// Count super-frames as the frames they stand for.
     pub offload: bool,
@@ -260,8 +260,8 @@ fn tables(
     cpus: u32,
     (cache_bits, per_cpu): (u8, bool),
 ) -> Result<Tables, Error> {
-    let generation = Array::try_from(take(ebpf, "GENERATION")?)
-        .map_err(|error| permission::explain("use the map GENERATION", &error))?;
+    let generation = Array::try_from(take(ebpf, ".data.generation")?)
+        .map_err(|error| permission::explain("use the map of the generation", &error))?;
     let fallback = PerCpuArray::try_from(take(ebpf, "FALLBACK")?)
         .map_err(|error| permission::explain("use the map FALLBACK", &error))?;
     let (flow_sets, flows) = sets::<FlowKey, Stored>(ebpf, "FLOWS", "wherefore_flows", table_size)?;

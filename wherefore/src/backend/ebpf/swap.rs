@@ -238,7 +238,8 @@ fn empty_fallback(
             for amount in fallback.get(&slot, 0)?.iter() {
                 sum.add(amount);
             }
-            if sum.packets == 0 {
+            // Of bytes beyond those handed over there can be some without a packet.
+            if sum == Amount::default() {
                 continue;
             }
             let cpus = nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;

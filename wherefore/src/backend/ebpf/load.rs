@@ -108,7 +108,7 @@ pub struct Tables {
     pub aside: Mapped<Aside>,
     /// Slots of one CPU's cache in each set, as a power of two; 0: there is no cache.
     pub cache_bits: u8,
-    /// All that passed.
+    /// What passed and is in no slot of the cache.
     pub totals: Mapped<Totals>,
     /// Keys that are in the flow tables.
     pub journal: Option<Journal>,

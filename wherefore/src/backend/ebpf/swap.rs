@@ -236,7 +236,9 @@ fn empty_fallback(
             let slot = fallback_slot(set, direction, reason);
             let mut sum = Amount::default();
             for amount in fallback.get(&slot, 0)?.iter() {
-                sum.add(amount);
+                // Those beyond what was handed over may be negative.
+                sum.packets = sum.packets.wrapping_add(amount.packets);
+                sum.wire_bytes = sum.wire_bytes.wrapping_add(amount.wire_bytes);
             }
             // Of bytes beyond those handed over there can be some without a packet.
             if sum == Amount::default() {

@@ -49,7 +49,7 @@ struct Side {
     ifindex: u32,
     direction: Direction,
     flows: Vec<Count>,
-    /// All that passed: packets and wire bytes, as the backend counts them apart from the flows.
+    /// All that passed: packets and wire bytes, by the backend's totals.
     passed: (u64, u64),
 }
 

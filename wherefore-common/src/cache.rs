@@ -34,7 +34,7 @@ pub const PROBE: u32 = 16;
 /// How little the cache of a CPU helps at the moment: grows with packets whose flow had no slot and could get none,
 /// falls with those that had one.
 ///
-/// Aligned to a cache line, as two CPUs never write to the same.
+/// Aligned to a cache line, so that two CPUs do not write to the same.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pressure {

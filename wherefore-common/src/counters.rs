@@ -120,11 +120,10 @@ pub struct Totals {
     pub packets: u64,
     /// Bytes of the frames as on the wire.
     pub wire_bytes: u64,
-    /// Packets on the wire beyond those that the host's stack handed over, where a super-frame is one; of all that
-    /// passed.
+    /// Of `packets`, those beyond what the host's stack handed over, where a super-frame is one.
     pub more_packets: u64,
-    /// Bytes on the wire beyond those handed over, where a super-frame has one header and a tag may lie outside the data
-    /// (wrapping); likewise.
+    /// Of `wire_bytes`, those beyond what was handed over, where a super-frame has one header and a tag may lie outside
+    /// the data (wrapping).
     pub more_bytes: u64,
     /// Of `packets`, those that a filter rejected.
     pub rejected_packets: u64,

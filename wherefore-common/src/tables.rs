@@ -20,7 +20,7 @@ pub const fn fallback_slot(generation: u32, direction: u8, reason: u8) -> u32 {
 }
 
 /// Slots of a CPU's totals, in each set. Interfaces whose numbers fall to one slot at the same time count in
-/// [`OtherKind::Total`] and [`OtherKind::More`] instead, all but the first.
+/// [`OtherKind::Seen`] and [`OtherKind::Total`] instead, all but the first.
 pub const TOTALS_SLOTS: u32 = 64;
 
 /// The slot of an interface and [`crate::Direction`] in the totals of a CPU and set. Its lowest bit is the
@@ -69,10 +69,10 @@ unsafe impl aya::Pod for Noted {}
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherKind {
-    /// Packets and wire bytes of an interface without a slot in the totals.
-    Total = 14,
-    /// Those beyond what was handed over ([`crate::Totals::more_packets`]), likewise.
-    More = 15,
+    /// Packets and bytes as handed over, of an interface without a slot in the totals.
+    Seen = 14,
+    /// Packets and wire bytes, likewise.
+    Total = 15,
 }
 
-const _: () = assert!(crate::Reason::ALL.len() <= OtherKind::Total as usize);
+const _: () = assert!(crate::Reason::ALL.len() <= OtherKind::Seen as usize);

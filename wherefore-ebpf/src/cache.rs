@@ -47,7 +47,7 @@ pub struct Flow {
     pub place: Place,
 }
 
-/// Counts a packet in its flow, and in the totals. `cookie` is asked for where the flow is new here.
+/// Counts a packet: in the slot that its flow holds, else in the totals and its flow. `cookie` is asked for where the flow is new here.
 #[inline(always)]
 pub fn count(now: Now, flow: &Flow, volume: &Volume, cookie: impl FnOnce() -> u64) -> Outcome {
     let Flow { key, hash, place } = flow;

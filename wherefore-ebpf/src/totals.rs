@@ -87,10 +87,9 @@ fn elsewhere(generation: u32, place: Place, passed: &Passed, rejected: bool) {
         let key = UnaccountedKey::new(place.ifindex, place.direction as u8, kind);
         functions::wherefore_other(key.word(), u64::from(generation), packets, bytes);
     };
+    let handed_over = passed.wire_bytes.wrapping_sub(passed.more_bytes);
+    add(OtherKind::Seen as u8, passed.packets.wrapping_sub(passed.more_packets), handed_over);
     add(OtherKind::Total as u8, passed.packets, passed.wire_bytes);
-    if passed.more_packets | passed.more_bytes != 0 {
-        add(OtherKind::More as u8, passed.more_packets, passed.more_bytes);
-    }
     if rejected {
         add(Reason::Filtered as u8, passed.packets, passed.wire_bytes);
     }

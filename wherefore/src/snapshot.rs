@@ -113,8 +113,8 @@ pub struct Snapshot {
     pub flows: Vec<Flow>,
     /// Packets without a flow, by interface, direction, reason and (for a full table) protocol.
     pub unaccounted: BTreeMap<UnaccountedKey, Amount>,
-    /// All that passed by interface and [`Direction`] (as number), counted apart from flows and `unaccounted`,
-    /// which add up to it ([`Snapshot::imbalance`]).
+    /// All that passed by interface and [`Direction`] (as number): flows and `unaccounted` add up to it
+    /// ([`Snapshot::imbalance`]).
     pub passed: BTreeMap<(u32, u8), Passed>,
     /// How that compares with the devices' own counters, by interface and [`Direction`] (as number); empty where
     /// nobody knows (captures), and of the interval in which an interface comes.

@@ -31,10 +31,8 @@ pub struct Taken {
     cached: Few<FlowCounters>,
     /// Packets without a flow.
     pub unaccounted: BTreeMap<UnaccountedKey, Amount>,
-    /// All that passed; what the stack handed over is known in the end only.
+    /// All that passed.
     pub passed: BTreeMap<(u32, u8), Passed>,
-    /// What the wire carried beyond that ([`Totals::more_packets`]): sums of numbers that wrap.
-    more: BTreeMap<(u32, u8), Amount>,
     /// The flows that found no room.
     pub lost: Lost,
     /// What few flows have besides.
@@ -75,10 +73,9 @@ impl Taken {
             let key = FlowKey::from_words(slot.key());
             let counters = self.counters(&slot.stored(&aside), aside.extra());
             // The totals have what is in no slot.
-            let place = (key.ifindex, key.direction);
-            self.passed.entry(place).or_default().all.add(&counters.amount());
             let Aside { more_packets, more_bytes: wire_bytes, .. } = aside;
-            self.add_more(place, &Amount { packets: u64::from(more_packets), wire_bytes });
+            let more = Amount { packets: u64::from(more_packets), wire_bytes };
+            self.pass((key.ifindex, key.direction), counters.amount(), more);
             if aside.flags & REJECTED != 0 {
                 let key = key.unaccounted(Reason::Filtered, 0);
                 self.unaccounted.entry(key).or_default().add(&counters.amount());
@@ -100,10 +97,9 @@ impl Taken {
             }
             // The lowest bit of a slot's number is the direction.
             let direction = (slot & 1) as u8;
-            let place = (counts.ifindex, direction);
             let Totals { packets, wire_bytes, more_packets, more_bytes, .. } = counts;
-            self.passed.entry(place).or_default().all.add(&Amount { packets, wire_bytes });
-            self.add_more(place, &Amount { packets: more_packets, wire_bytes: more_bytes });
+            let more = Amount { packets: more_packets, wire_bytes: more_bytes };
+            self.pass((counts.ifindex, direction), Amount { packets, wire_bytes }, more);
             if counts.rejected_packets > 0 {
                 let key = UnaccountedKey::new(counts.ifindex, direction, Reason::Filtered as u8);
                 let amount = Amount { packets: counts.rejected_packets, wire_bytes: counts.rejected_bytes };
@@ -148,29 +144,27 @@ impl Taken {
     /// Takes an entry of the table of packets without a flow.
     pub fn add_unaccounted(&mut self, key: UnaccountedKey, amount: Amount) {
         let place = (key.ifindex, key.direction);
-        if key.reason == OtherKind::Total as u8 {
+        if key.reason == OtherKind::Seen as u8 {
+            self.passed.entry(place).or_default().seen.add(&amount);
+        } else if key.reason == OtherKind::Total as u8 {
             self.passed.entry(place).or_default().all.add(&amount);
-        } else if key.reason == OtherKind::More as u8 {
-            self.add_more(place, &amount);
         } else {
             self.unaccounted.entry(key).or_default().add(&amount);
         }
     }
 
-    fn add_more(&mut self, place: (u32, u8), amount: &Amount) {
-        let more = self.more.entry(place).or_default();
-        more.packets = more.packets.wrapping_add(amount.packets);
-        more.wire_bytes = more.wire_bytes.wrapping_add(amount.wire_bytes);
+    /// Adds what passed; `more` is what the wire carried beyond what was handed over.
+    fn pass(&mut self, place: (u32, u8), all: Amount, more: Amount) {
+        let seen = Amount {
+            packets: all.packets.wrapping_sub(more.packets),
+            wire_bytes: all.wire_bytes.wrapping_sub(more.wire_bytes),
+        };
+        self.passed.entry(place).or_default().add(&Passed { seen, all, ..Passed::default() });
     }
 
-    /// When everything is taken: what was handed over, and what the caches hold of flows that are not in the table. There
-    /// are none, but what was counted must not be lost.
+    /// When everything is taken: adds what the caches hold of flows that are not in the table. There are none, but what
+    /// was counted must not be lost.
     pub fn finish(&mut self) {
-        for (place, passed) in &mut self.passed {
-            let more = self.more.remove(place).unwrap_or_default();
-            passed.seen.packets = passed.all.packets.wrapping_sub(more.packets);
-            passed.seen.wire_bytes = passed.all.wire_bytes.wrapping_sub(more.wire_bytes);
-        }
         for (key, counters) in mem::take(&mut self.cached) {
             self.push(key, counters);
         }

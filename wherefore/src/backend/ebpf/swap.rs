@@ -236,12 +236,9 @@ fn empty_fallback(
             let slot = fallback_slot(set, direction, reason);
             let mut sum = Amount::default();
             for amount in fallback.get(&slot, 0)?.iter() {
-                // Those beyond what was handed over may be negative.
-                sum.packets = sum.packets.wrapping_add(amount.packets);
-                sum.wire_bytes = sum.wire_bytes.wrapping_add(amount.wire_bytes);
+                sum.add(amount);
             }
-            // Of bytes beyond those handed over there can be some without a packet.
-            if sum == Amount::default() {
+            if sum.packets == 0 {
                 continue;
             }
             let cpus = nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;

@@ -4,10 +4,7 @@
 use std::{collections::HashMap, io::Read};
 
 use serde_json::Value;
-use wherefore::detect::{
-    Detector,
-    anomalyzer::{Anomalyzer, Method, Settings, SettingsError, ks, primitives},
-};
+use wherefore::detect::anomalyzer::{Anomalyzer, Method, Settings, SettingsError, ks, primitives};
 
 fn golden() -> Value {
     let file = std::fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/anomalyzer_vectors.json.gz"));
@@ -137,7 +134,7 @@ fn every_case_of_the_newest_upstream() {
             passed_over += 1;
             continue;
         }
-        let ours = Some(detector.evaluate(data).probability);
+        let ours = Some(detector.clone().judge(data).probability);
         check("eval", agrees(ours, &case["eval"], shuffles), ours, &case["eval"]);
     }
     println!("{compared} values compared, {passed_over} passed over");
@@ -234,7 +231,7 @@ fn histories_that_grow_interval_by_interval() {
             if detector.settings().methods.contains(&Method::Diff) && beyond_reach(history) {
                 continue;
             }
-            let ours = detector.evaluate(history).probability;
+            let ours = detector.clone().judge(history).probability;
             if !agrees(Some(ours), theirs, detector.settings().perm_count) {
                 wrong.push(format!("{name} {config} tick {i}: {ours}, upstream {theirs}"));
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    detect::Detector,
+    detect::{Detector, Newest},
     finding::{Finding, Usual},
     series::{self, Counters, Series, Store},
     snapshot::Snapshot,
@@ -32,6 +32,14 @@ impl Thresholds {
     pub const fn original() -> Self {
         Self { probability: 0.6, min_bytes: 0, min_history: 1, min_factor: 0.0 }
     }
+
+    /// The cheap demands first: on a calm host the detector has nothing to do.
+    fn deserves(&self, series: &Series, min_history: usize) -> bool {
+        series.value() >= self.min_bytes as f64
+            && series.history().len() >= min_history
+            && (self.min_factor == 0.0
+                || series.busy_level().is_some_and(|level| series.value() >= self.min_factor * level))
+    }
 }
 
 /// Silent on calm traffic: steady, noisy, on and off, rare, slowly rising and falling (the tests say how
@@ -44,24 +52,19 @@ impl Default for Thresholds {
 }
 
 /// Remembers every series and tells which are unusual.
-pub struct Judge {
+pub struct Judge<D> {
     store: Store,
     interval: Duration,
     thresholds: Thresholds,
     min_history: usize,
-    detector: Box<dyn Detector>,
+    detector: D,
     unit: series::Unit,
 }
 
-impl Judge {
+impl<D: Detector<Memory = ()>> Judge<D> {
     /// One that knows nothing yet. `interval` is the one asked for, to which bytes are normalised.
     #[must_use]
-    pub fn new(
-        series: series::Settings,
-        interval: Duration,
-        thresholds: Thresholds,
-        detector: Box<dyn Detector>,
-    ) -> Self {
+    pub fn new(series: series::Settings, interval: Duration, thresholds: Thresholds, detector: D) -> Self {
         Self {
             store: Store::new(series),
             interval,
@@ -84,13 +87,13 @@ impl Judge {
         if !self.store.observe(snapshot, self.interval) {
             return Vec::new();
         }
-        let mut findings: Vec<Finding> = self
-            .store
-            .iter()
-            .filter(|(_, series)| self.deserves_a_verdict(series))
-            .filter_map(|(key, series)| {
-                let evaluation = self.detector.evaluate(series.history());
-                (evaluation.probability > self.thresholds.probability).then(|| Finding {
+        let Self { store, detector, thresholds, min_history, .. } = self;
+        let mut findings = Vec::new();
+        for (key, series) in store.iter().filter(|(_, series)| thresholds.deserves(series, *min_history)) {
+            let newest = Newest { history: series.history(), time: snapshot.end, missing: 0 };
+            let evaluation = detector.evaluate(&(), &newest);
+            if evaluation.probability > thresholds.probability {
+                findings.push(Finding {
                     time: snapshot.end,
                     interval: self.interval,
                     series: *key,
@@ -103,9 +106,9 @@ impl Judge {
                     usual: Usual::of(series.earlier()),
                     evaluation,
                     history: series.history().to_vec(),
-                })
-            })
-            .collect();
+                });
+            }
+        }
         if !findings.is_empty() {
             let estimated = self.store.estimated(snapshot);
             for finding in &mut findings {
@@ -128,15 +131,6 @@ impl Judge {
     #[must_use]
     pub const fn counters(&self) -> Counters {
         self.store.counters()
-    }
-
-    /// The cheap demands first: on a calm host the detector has nothing to do.
-    fn deserves_a_verdict(&self, series: &Series) -> bool {
-        let Thresholds { min_bytes, min_factor, .. } = self.thresholds;
-        series.value() >= min_bytes as f64
-            && series.history().len() >= self.min_history
-            && (min_factor == 0.0
-                || series.busy_level().is_some_and(|level| series.value() >= min_factor * level))
     }
 }
 

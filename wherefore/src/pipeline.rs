@@ -82,7 +82,7 @@ pub struct Outcome {
 /// run the very same code.
 pub struct Stages {
     interval: Duration,
-    judge: Judge,
+    judge: Judge<Anomalyzer>,
     lifecycle: Lifecycle,
     totals: Totals,
     start: Option<Timestamp>,
@@ -97,7 +97,7 @@ impl Stages {
     /// Settings the detector does not take.
     pub fn new(config: &Config, host: String) -> Result<Self, SettingsError> {
         let detector = Anomalyzer::new(config.anomalyzer.clone())?;
-        let judge = Judge::new(config.series, config.interval, config.thresholds, Box::new(detector));
+        let judge = Judge::new(config.series, config.interval, config.thresholds, detector);
         Ok(Self {
             interval: config.interval,
             judge: match config.source {

@@ -2,28 +2,71 @@
 
 use std::fmt;
 
+use arrayvec::ArrayVec;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::time::Timestamp;
+
 pub mod anomalyzer;
 
-/// Judges the newest value of a series by the values before it.
+/// Judges the newest value of a series by the values before it, one after the other: first [`Self::evaluate`], then
+/// [`Self::learn`].
 pub trait Detector: Send {
-    /// The verdict on the last element of `history` (oldest first).
-    fn evaluate(&self, history: &[f64]) -> Evaluation;
+    /// What is remembered of one series beside its last values.
+    type Memory: Serialize + DeserializeOwned + Send;
+
+    /// The memory of a series before its first value. `coarse`: there are few such series, so it may be larger.
+    fn start(&self, coarse: bool) -> Self::Memory;
+
+    /// The verdict on the newest value. It depends on nothing but what is handed over, and changes nothing.
+    fn evaluate(&mut self, memory: &Self::Memory, newest: &Newest<'_>) -> Evaluation;
+
+    /// Takes the newest value, and what was said of it, into the memory.
+    fn learn(&self, memory: &mut Self::Memory, newest: &Newest<'_>, evaluation: &Evaluation);
+
+    /// Last values that [`Newest::history`] must hold where there are that many, the judged one included.
+    fn keeps(&self) -> usize;
 
     /// Values of a history without which the probability is 0.
     fn least(&self) -> usize;
+
+    /// The probability that is an alert when exceeded, for a series that may cost `budget` false alerts a day.
+    fn threshold(&self, budget: f64) -> f64;
 }
 
+/// The newest value of a series, and what is known with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Newest<'a> {
+    /// The last values, oldest first, the judged one last; never empty.
+    pub history: &'a [f64],
+    /// When the judged interval ended.
+    pub time: Timestamp,
+    /// Intervals that nobody measured between the one before and this one.
+    pub missing: u64,
+}
+
+impl Newest<'_> {
+    /// The judged value.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        self.history.last().copied().unwrap_or_default()
+    }
+}
+
+/// Most methods that a verdict is made of.
+pub const MOST_PARTS: usize = 8;
+
 /// A verdict.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Evaluation {
     /// 0 (as usual) to 1 (never seen).
     pub probability: f64,
     /// What each method said.
-    pub parts: Vec<Part>,
+    pub parts: ArrayVec<Part, MOST_PARTS>,
 }
 
 /// One method's share in a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Part {
     /// The method's name.
     pub method: &'static str,

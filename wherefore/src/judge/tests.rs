@@ -17,13 +17,13 @@ use crate::{
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-fn defaults() -> Judge {
+fn defaults() -> Judge<Anomalyzer> {
     judge_with(Thresholds::default(), Settings::default())
 }
 
-fn judge_with(thresholds: Thresholds, settings: Settings) -> Judge {
+fn judge_with(thresholds: Thresholds, settings: Settings) -> Judge<Anomalyzer> {
     let detector = Anomalyzer::new(settings).unwrap();
-    Judge::new(series::Settings::default(), INTERVAL, thresholds, Box::new(detector))
+    Judge::new(series::Settings::default(), INTERVAL, thresholds, detector)
 }
 
 /// One whole interval in which host number i sent `bytes[i]`.

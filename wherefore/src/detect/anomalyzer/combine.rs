@@ -1,7 +1,9 @@
 //! From what the methods say to one probability.
 
+use arrayvec::ArrayVec;
+
 use super::Method;
-use crate::detect::{Evaluation, Part};
+use crate::detect::{Evaluation, MOST_PARTS, Part};
 
 /// Weight of a method; a large magnitude or a mean close to the fence counts ten times as much.
 const WEIGHT: f64 = 0.5;
@@ -26,7 +28,7 @@ pub(super) fn gate_is_closed(raw: &[(Method, Option<f64>)], sensitivity: f64) ->
 /// Of highrank and lowrank only the larger counts. 0 if the gate is closed, if nothing applies, or if a
 /// method has no answer (NaN).
 pub(super) fn combine(raw: &[(Method, Option<f64>)], sensitivity: f64) -> Evaluation {
-    let mut parts: Vec<Part> = Vec::with_capacity(raw.len());
+    let mut parts = ArrayVec::<Part, MOST_PARTS>::new();
     for (method, value) in raw.iter().filter_map(|&(method, value)| Some((method, clamped(value?)))) {
         let weighty = matches!(method, Method::Magnitude | Method::Fence) && value > HEAVY_ABOVE;
         let part = Part { method: method.name(), value, weight: if weighty { HEAVY } else { WEIGHT } };

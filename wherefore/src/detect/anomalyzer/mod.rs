@@ -17,7 +17,7 @@ mod settings;
 mod shuffle;
 
 pub use self::settings::{Method, Settings, SettingsError};
-use super::{Detector, Evaluation};
+use super::{Detector, Evaluation, Newest};
 
 /// The detector.
 #[derive(Clone, Debug)]
@@ -25,7 +25,12 @@ pub struct Anomalyzer {
     settings: Settings,
     /// Each method once, in order.
     methods: Vec<Method>,
+    /// The probability that is an alert when exceeded.
+    threshold: f64,
 }
+
+/// What wherefore's first version alerted above.
+pub const ORIGINAL_THRESHOLD: f64 = 0.6;
 
 impl Anomalyzer {
     /// Checks the settings, in upstream's order.
@@ -37,7 +42,14 @@ impl Anomalyzer {
         let mut methods = settings.methods.clone();
         methods.sort_unstable();
         methods.dedup();
-        Ok(Self { settings, methods })
+        Ok(Self { settings, methods, threshold: ORIGINAL_THRESHOLD })
+    }
+
+    /// Alerts above this probability; without, above [`ORIGINAL_THRESHOLD`].
+    #[must_use]
+    pub const fn alerting_above(mut self, threshold: f64) -> Self {
+        self.threshold = threshold;
+        self
     }
 
     /// The settings in effect.
@@ -99,17 +111,12 @@ impl Anomalyzer {
     }
 }
 
-/// While the gate of magnitude is closed, the verdict is 0 and magnitude the only part: the other tests are
-/// not run.
-impl Detector for Anomalyzer {
-    fn least(&self) -> usize {
-        if self.settings.delay {
-            return self.windows();
-        }
-        self.methods.iter().map(|method| method.least(self.settings.active_size)).min().unwrap_or_default()
-    }
-
-    fn evaluate(&self, history: &[f64]) -> Evaluation {
+impl Anomalyzer {
+    /// The verdict on the last of `history` (oldest first).
+    ///
+    /// While the gate of magnitude is closed, it is 0 and magnitude the only part: the other tests are not run.
+    #[must_use]
+    pub fn judge(&mut self, history: &[f64]) -> Evaluation {
         if self.methods.contains(&Method::Magnitude) && !self.waits(history) {
             let magnitude = [(Method::Magnitude, self.value(Method::Magnitude, history))];
             if combine::gate_is_closed(&magnitude, self.settings.sensitivity) {
@@ -117,6 +124,34 @@ impl Detector for Anomalyzer {
             }
         }
         combine::combine(&self.raw(history), self.settings.sensitivity)
+    }
+}
+
+/// Remembers nothing but the history. Its threshold is a setting and knows no budget.
+impl Detector for Anomalyzer {
+    type Memory = ();
+
+    fn start(&self, _: bool) {}
+
+    fn evaluate(&mut self, (): &(), newest: &Newest<'_>) -> Evaluation {
+        self.judge(newest.history)
+    }
+
+    fn learn(&self, (): &mut (), _: &Newest<'_>, _: &Evaluation) {}
+
+    fn keeps(&self) -> usize {
+        self.windows()
+    }
+
+    fn least(&self) -> usize {
+        if self.settings.delay {
+            return self.windows();
+        }
+        self.methods.iter().map(|method| method.least(self.settings.active_size)).min().unwrap_or_default()
+    }
+
+    fn threshold(&self, _: f64) -> f64 {
+        self.threshold
     }
 }
 

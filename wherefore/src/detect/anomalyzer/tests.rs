@@ -23,19 +23,19 @@ fn series() -> impl Strategy<Value = Vec<f64>> {
 proptest! {
     #[test]
     fn a_probability_is_one_and_the_same(values in series(), active in 1_usize..4, seasons in 4_usize..12) {
-        let evaluation = all(active, seasons).evaluate(&values);
+        let evaluation = all(active, seasons).judge(&values);
         prop_assert!((0.0..=1.0).contains(&evaluation.probability));
         for part in &evaluation.parts {
             prop_assert!(part.value.is_nan() || (0.0..=1.0).contains(&part.value));
         }
         if !values.is_empty() {
-            prop_assert_eq!(evaluation, all(active, seasons).evaluate(&values));
+            prop_assert_eq!(evaluation, all(active, seasons).judge(&values));
         }
     }
 
     #[test]
     fn any_floats_are_survived(values in prop::collection::vec(any::<f64>(), 0..20), active in 1_usize..4) {
-        let probability = all(active, 4).evaluate(&values).probability;
+        let probability = all(active, 4).judge(&values).probability;
         prop_assert!((0.0..=1.0).contains(&probability), "{}", probability);
     }
 
@@ -92,9 +92,9 @@ fn methods_apply_from_the_least_number_of_points_on() {
 
 #[test]
 fn the_original_speaks_once_and_never_again() {
-    let detector = Anomalyzer::new(Settings::original()).unwrap();
-    assert_eq!(detector.evaluate(&[250.0]).probability, 1.0);
-    let burst = detector.evaluate(&[250.0, 250.0, 250.0, 200_200.0]);
+    let mut detector = Anomalyzer::new(Settings::original()).unwrap();
+    assert_eq!(detector.judge(&[250.0]).probability, 1.0);
+    let burst = detector.judge(&[250.0, 250.0, 250.0, 200_200.0]);
     assert_eq!(burst.probability, 0.0);
     assert_eq!(burst.parts.len(), 1, "the other tests need not run: {:?}", burst.parts);
 }
@@ -120,7 +120,7 @@ fn refusals_name_the_flag_and_what_is_allowed() {
     assert!(message.contains("\" diff\"") && message.contains("highrank"), "{message}");
     // A product beyond usize is a large window, not a panic.
     let huge = Settings { n_seasons: usize::MAX, active_size: 2, ..Settings::default() };
-    assert!(Anomalyzer::new(huge).unwrap().evaluate(&[1.0; 30]).probability >= 0.0);
+    assert!(Anomalyzer::new(huge).unwrap().judge(&[1.0; 30]).probability >= 0.0);
 }
 
 #[test]
@@ -128,11 +128,11 @@ fn a_history_that_is_too_short_is_never_unusual() {
     let delayed = Settings { delay: true, n_seasons: 7, active_size: 3, ..Settings::default() };
     let both = Settings { methods: vec![Method::Magnitude, Method::Diff], ..Settings::default() };
     for (settings, least) in [(Settings::default(), 2), (delayed, 24), (both, 2)] {
-        let anomalyzer = Anomalyzer::new(settings).unwrap();
+        let mut anomalyzer = Anomalyzer::new(settings).unwrap();
         assert_eq!(anomalyzer.least(), least);
         let mut history = vec![1.0; least];
         history[least - 1] = 1e9;
-        assert_eq!(anomalyzer.evaluate(&history[1..]).probability, 0.0);
-        assert!(anomalyzer.evaluate(&history).probability > 0.0);
+        assert_eq!(anomalyzer.judge(&history[1..]).probability, 0.0);
+        assert!(anomalyzer.judge(&history).probability > 0.0);
     }
 }

@@ -7,9 +7,24 @@ use crate::detect::{Evaluation, Part};
 struct Always(f64, Arc<Mutex<usize>>);
 
 impl Detector for Always {
-    fn evaluate(&self, _: &[f64]) -> Evaluation {
+    type Memory = ();
+
+    fn start(&self, _: bool) {}
+
+    fn evaluate(&mut self, (): &(), _: &Newest<'_>) -> Evaluation {
         *self.1.lock().unwrap() += 1;
-        Evaluation { probability: self.0, parts: vec![Part { method: "always", value: self.0, weight: 1.0 }] }
+        let part = Part { method: "always", value: self.0, weight: 1.0 };
+        Evaluation { probability: self.0, parts: [part].into_iter().collect() }
+    }
+
+    fn learn(&self, (): &mut (), _: &Newest<'_>, _: &Evaluation) {}
+
+    fn keeps(&self) -> usize {
+        1
+    }
+
+    fn threshold(&self, _: f64) -> f64 {
+        0.5
     }
 
     fn least(&self) -> usize {
@@ -17,9 +32,9 @@ impl Detector for Always {
     }
 }
 
-fn always(probability: f64, thresholds: Thresholds) -> (Judge, Arc<Mutex<usize>>) {
+fn always(probability: f64, thresholds: Thresholds) -> (Judge<Always>, Arc<Mutex<usize>>) {
     let asked = Arc::new(Mutex::new(0));
-    let detector = Box::new(Always(probability, Arc::clone(&asked)));
+    let detector = Always(probability, Arc::clone(&asked));
     (Judge::new(series::Settings::default(), INTERVAL, thresholds, detector), asked)
 }
 
@@ -58,7 +73,7 @@ fn a_short_history_lowers_the_demand_for_points() {
     let asked = Arc::new(Mutex::new(0));
     let thresholds = Thresholds { min_history: 10, ..open() };
     let settings = series::Settings { history: 3, ..series::Settings::default() };
-    let mut judge = Judge::new(settings, INTERVAL, thresholds, Box::new(Always(1.0, asked)));
+    let mut judge = Judge::new(settings, INTERVAL, thresholds, Always(1.0, asked));
     let fired: Vec<u64> = (0..5).filter(|&i| !judge.judge(&interval(i, &[5])).is_empty()).collect();
     assert_eq!(fired, [2, 3, 4]);
 }
@@ -146,7 +161,7 @@ fn a_finding_says_how_many_of_its_packets_are_estimated() {
     (out.key.ifindex, out.key.direction, out.counters.estimated) = (7, 1, 50);
     out.counters.ip_bytes -= 1;
     snapshot.flows.push(out);
-    let estimated = |judge: &mut Judge, snapshot: &Snapshot| {
+    let estimated = |judge: &mut Judge<Always>, snapshot: &Snapshot| {
         judge.judge(snapshot).iter().map(|finding| finding.estimated).collect::<Vec<_>>()
     };
     assert_eq!(estimated(&mut judge, &snapshot), [3, 0]);

@@ -46,7 +46,7 @@ pub fn alert(host: &str) -> Alert {
             usual: Usual { low: 12e6, median: 20e6, high: 40e6 },
             evaluation: Evaluation {
                 probability: 0.93,
-                parts: vec![Part { method: "magnitude", value: 1.0, weight: 0.5 }],
+                parts: [Part { method: "magnitude", value: 1.0, weight: 0.5 }].into_iter().collect(),
             },
             history: vec![12e6, 20e6, 40e6, 4_100_000_000.0],
         },

@@ -46,7 +46,9 @@ pub fn alert(host: &str) -> Alert {
             usual: Usual { low: 12e6, median: 20e6, high: 40e6 },
             evaluation: Evaluation {
                 probability: 0.93,
-                parts: [Part { method: "magnitude", value: 1.0, weight: 0.5 }].into_iter().collect(),
+                parts: [Part { method: "magnitude", value: 1.0, weight: 0.5, statistic: 1.0 }]
+                    .into_iter()
+                    .collect(),
             },
             history: vec![12e6, 20e6, 40e6, 4_100_000_000.0],
         },

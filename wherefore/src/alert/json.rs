@@ -170,8 +170,8 @@ mod tests {
                 r#""host":"web1","interface":"eth0","direction":"egress","src":"192.0.2.7","#,
                 r#""dst":"198.51.100.9","bytes":4100000000,"unit":"ip","estimated":0,"interval_seconds":5,"rate":820000000,"#,
                 r#""usual":{"low":12000000,"median":20000000,"high":40000000},"probability":0.93,"#,
-                r#""methods":[{"method":"magnitude","value":1.0,"weight":0.5},"#,
-                r#"{"method":"ks","value":0.86,"weight":0.5}],"#,
+                r#""methods":[{"method":"magnitude","value":1.0,"weight":0.5,"statistic":1.0},"#,
+                r#"{"method":"ks","value":0.86,"weight":0.5,"statistic":1.0}],"#,
                 r#""history":[12000000,20000000,40000000,4100000000],"suppressed":0,"#,
                 r#""flow":"     192.0.2.7 ->   198.51.100.9","vector":[12000000,20000000,40000000,4100000000],"#,
                 r#""anomaly_probability":0.93}"#

@@ -101,8 +101,8 @@ pub(crate) mod samples {
                 evaluation: Evaluation {
                     probability: 0.93,
                     parts: [
-                        Part { method: "magnitude", value: 1.0, weight: 0.5 },
-                        Part { method: "ks", value: 0.86, weight: 0.5 },
+                        Part { method: "magnitude", value: 1.0, weight: 0.5, statistic: 1.0 },
+                        Part { method: "ks", value: 0.86, weight: 0.5, statistic: 1.0 },
                     ]
                     .into_iter()
                     .collect(),

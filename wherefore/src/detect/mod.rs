@@ -8,6 +8,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::time::Timestamp;
 
 pub mod anomalyzer;
+pub mod auto;
+mod tail;
 
 /// Judges the newest value of a series by the values before it, one after the other: first [`Self::evaluate`], then
 /// [`Self::learn`].
@@ -74,6 +76,8 @@ pub struct Part {
     pub value: f64,
     /// Its weight in the combination.
     pub weight: f64,
+    /// What it measured, in its own unit: see docs/detection.md.
+    pub statistic: f64,
 }
 
 impl fmt::Display for Part {

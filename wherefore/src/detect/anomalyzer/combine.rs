@@ -29,9 +29,11 @@ pub(super) fn gate_is_closed(raw: &[(Method, Option<f64>)], sensitivity: f64) ->
 /// method has no answer (NaN).
 pub(super) fn combine(raw: &[(Method, Option<f64>)], sensitivity: f64) -> Evaluation {
     let mut parts = ArrayVec::<Part, MOST_PARTS>::new();
-    for (method, value) in raw.iter().filter_map(|&(method, value)| Some((method, clamped(value?)))) {
+    for (method, statistic) in raw.iter().filter_map(|&(method, value)| Some((method, value?))) {
+        let value = clamped(statistic);
         let weighty = matches!(method, Method::Magnitude | Method::Fence) && value > HEAVY_ABOVE;
-        let part = Part { method: method.name(), value, weight: if weighty { HEAVY } else { WEIGHT } };
+        let part =
+            Part { method: method.name(), value, weight: if weighty { HEAVY } else { WEIGHT }, statistic };
         let other_rank = (method == Method::LowRank)
             .then(|| parts.iter_mut().find(|part| part.method == Method::HighRank.name()))
             .flatten();

@@ -13,7 +13,7 @@ impl Detector for Always {
 
     fn evaluate(&mut self, (): &(), _: &Newest<'_>) -> Evaluation {
         *self.1.lock().unwrap() += 1;
-        let part = Part { method: "always", value: self.0, weight: 1.0 };
+        let part = Part { method: "always", value: self.0, weight: 1.0, statistic: 0.0 };
         Evaluation { probability: self.0, parts: [part].into_iter().collect() }
     }
 

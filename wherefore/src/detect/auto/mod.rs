@@ -1,0 +1,302 @@
+//! The default detector: several statistics of a series, each held against its own tail, and the rarest taken.
+//!
+//! docs/detection.md explains each statistic, and what it is blind for.
+
+mod early;
+mod season;
+mod silence;
+
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use serde::{Deserialize, Serialize};
+
+use self::season::Residual;
+pub use self::season::Season;
+use self::silence::Gaps;
+use super::{
+    Detector, Evaluation, MOST_PARTS, Newest, Part,
+    tail::{Tail, WARM_UP},
+};
+
+/// Values over which the short mean reaches: its rate is 2/(11).
+const SHORT: f64 = 2.0 / 11.0;
+/// The same of the newest values' distribution: 52 values.
+const SHAPE: f64 = 2.0 / 53.0;
+/// Values over which the drift reaches, at least; more where an hour has more.
+const DRIFT: f64 = 60.0;
+/// Values that the long memory holds at least; more where a day has more.
+const LONG: f64 = 2_000.0;
+/// Bins of the distribution, over so many standard deviations either way.
+const BINS: usize = 8;
+const REACH: f64 = 2.5;
+/// A value of more than this many standard deviations teaches the long memory as much as one that is.
+const MOST_LEARNED: f64 = 10.0;
+/// Statistics that may raise an alert, each as often as the others.
+const STATISTICS: f64 = 7.0;
+/// Decades believed in beyond one in all the values seen.
+const BEYOND: f64 = 3.0;
+/// Decades that a probability is distinguished by.
+const MOST_DECADES: f64 = 14.0;
+
+/// The detector.
+#[derive(Clone, Copy, Debug)]
+pub struct Auto {
+    /// Values in a day.
+    day: f64,
+    /// Rate of the long memory.
+    long: f64,
+    /// Rate of the drift.
+    drift: f64,
+}
+
+/// What is remembered of a series: 300 bytes, and for coarse series the [`Season`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    values: u32,
+    /// The value before.
+    previous: f32,
+    /// Long mean and variance.
+    mean: f32,
+    variance: f32,
+    /// Short mean; mean square of what it missed by, over few values and over many.
+    short: f32,
+    missed: f32,
+    missed_long: f32,
+    /// Mean over [`DRIFT`].
+    drift: f32,
+    /// Mean step from value to value.
+    step: f32,
+    /// Share of the newest values, and of all, in each bin of the standardised values.
+    newest: [f32; BINS],
+    all: [f32; BINS],
+    tails: Tails,
+    gaps: Gaps,
+    early: early::Start,
+    season: Option<Box<Season>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Tails {
+    level: Tail,
+    step: Tail,
+    shape: Tail,
+    spike: Tail,
+    drift: Tail,
+}
+
+/// The statistics of the newest value; those that do not apply are `None`. Signed: above what is usual, or below.
+#[derive(Clone, Copy, Debug, Default)]
+struct Statistics {
+    level: f64,
+    spike: f64,
+    step: Option<f64>,
+    shape: f64,
+    drift: f64,
+    residual: Option<Residual>,
+}
+
+impl Auto {
+    /// For intervals of this length.
+    #[must_use]
+    pub fn new(interval: Duration) -> Self {
+        let seconds = interval.as_secs_f64().max(1e-3);
+        Self {
+            day: 86_400.0 / seconds,
+            long: 1.0 / LONG.max(86_400.0 / seconds),
+            drift: 2.0 / (DRIFT.max(3_600.0 / seconds) + 1.0),
+        }
+    }
+
+    /// Decades that are an alert when exceeded: with so many statistics and values a day, each that rare, the sum of
+    /// them is the budget.
+    fn decades(&self, budget: f64) -> f64 {
+        (STATISTICS * self.day / budget.max(f64::MIN_POSITIVE)).log10().clamp(0.0, MOST_DECADES)
+    }
+
+    fn statistics(&self, memory: &Memory, newest: &Newest<'_>) -> Statistics {
+        let value = newest.value();
+        let (mean, deviation) = (f64::from(memory.mean), f64::from(memory.variance).sqrt());
+        let short = f64::from(memory.short);
+        let by_deviation = |distance: f64| if deviation > 0.0 { distance / deviation } else { 0.0 };
+        let per = |distance: f64, usual: f64| if usual > 0.0 { distance / usual } else { 0.0 };
+        let missed = f64::from(memory.missed).sqrt() + 0.1 * f64::from(memory.missed_long).sqrt();
+        let residual =
+            memory.season.as_ref().and_then(|season| season.residual(newest.time, value, SHORT, self.drift));
+        let drift = f64::from(memory.drift);
+        Statistics {
+            level: by_deviation(short + SHORT * (value - short) - mean),
+            spike: per(value - short, missed),
+            step: (newest.missing == 0)
+                .then(|| per(value - f64::from(memory.previous), f64::from(memory.step))),
+            shape: shape(memory, bin(by_deviation(value - mean))),
+            drift: residual
+                .map_or_else(|| by_deviation(drift + self.drift * (value - drift) - mean), |r| r.long),
+            residual,
+        }
+    }
+}
+
+/// Values become parts by their decades; the verdict is the rarest.
+impl Detector for Auto {
+    type Memory = Memory;
+
+    fn start(&self, coarse: bool) -> Memory {
+        Memory {
+            newest: [1.0 / BINS as f32; BINS],
+            all: [1.0 / BINS as f32; BINS],
+            season: coarse.then(Box::default),
+            ..Memory::default()
+        }
+    }
+
+    fn evaluate(&mut self, memory: &Memory, newest: &Newest<'_>) -> Evaluation {
+        if memory.values == 0 {
+            return Evaluation::default();
+        }
+        let seen = f64::from(memory.values);
+        let most = (seen.log10() + BEYOND).min(MOST_DECADES);
+        let mut parts = ArrayVec::<Part, MOST_PARTS>::new();
+        let mut add = |method, statistic: f64, decades: f64| {
+            parts.push(Part { method, value: probability(decades.min(most)), weight: 1.0, statistic });
+        };
+        if memory.values >= WARM_UP {
+            let Statistics { level, spike, step, shape, drift, residual } = self.statistics(memory, newest);
+            let tails = &memory.tails;
+            add("level", level, tails.level.decades(level.abs()));
+            add("spike", spike, tails.spike.decades(spike.abs()));
+            if let Some(step) = step {
+                add("step", step, tails.step.decades(step.abs()));
+            }
+            add("shape", shape, tails.shape.decades(shape));
+            add("drift", drift, tails.drift.decades(drift.abs()));
+            if let (Some(residual), Some(season)) = (residual, &memory.season) {
+                add("hour", residual.point, season.point.decades(residual.point.abs()));
+                add("hour-level", residual.short, season.level.decades(residual.short.abs()));
+            }
+            if newest.value() == 0.0 {
+                let gap = memory.gaps.running() + 1.0;
+                add("silence", -gap, memory.gaps.decades(gap, seen));
+            }
+        } else if memory.season.is_some() {
+            let (statistic, decades) = memory.early.judge(newest.value());
+            // Student's distribution allows for the few values itself.
+            parts.push(Part {
+                method: "early",
+                value: probability(decades.min(MOST_DECADES)),
+                weight: 1.0,
+                statistic,
+            });
+        }
+        Evaluation { probability: parts.iter().map(|part| part.value).fold(0.0, f64::max), parts }
+    }
+
+    fn learn(&self, memory: &mut Memory, newest: &Newest<'_>, _: &Evaluation) {
+        let value = newest.value();
+        if memory.values == 0 {
+            (memory.mean, memory.short, memory.drift) = (value as f32, value as f32, value as f32);
+            memory.previous = value as f32;
+        } else {
+            let statistics = self.statistics(memory, newest);
+            self.learn_tails(memory, &statistics);
+            self.learn_values(memory, value, &statistics);
+            if let Some(season) = &mut memory.season {
+                season.learn(newest.time, value, statistics.residual, self.day, self.long);
+            }
+        }
+        memory.gaps.learn(value == 0.0);
+        if memory.values < WARM_UP {
+            memory.early.learn(value);
+        }
+        memory.values = memory.values.saturating_add(1);
+    }
+
+    fn keeps(&self) -> usize {
+        1
+    }
+
+    fn least(&self) -> usize {
+        WARM_UP as usize + 1
+    }
+
+    fn threshold(&self, budget: f64) -> f64 {
+        probability(self.decades(budget))
+    }
+}
+
+impl Auto {
+    fn learn_tails(&self, memory: &mut Memory, statistics: &Statistics) {
+        let Statistics { level, spike, step, shape, drift, residual } = *statistics;
+        let Memory { tails, season, .. } = memory;
+        tails.level.learn(level.abs(), self.day);
+        tails.spike.learn(spike.abs(), self.day);
+        if let Some(step) = step {
+            tails.step.learn(step.abs(), self.day);
+        }
+        tails.shape.learn(shape, self.day);
+        tails.drift.learn(drift.abs(), self.day);
+        if let (Some(residual), Some(season)) = (residual, season) {
+            season.point.learn(residual.point.abs(), self.day);
+            season.level.learn(residual.short.abs(), self.day);
+        }
+    }
+
+    fn learn_values(&self, memory: &mut Memory, value: f64, statistics: &Statistics) {
+        let seen = f64::from(memory.values) + 1.0;
+        let rate = |rate: f64| rate.max(1.0 / seen);
+        let deviation = f64::from(memory.variance).sqrt();
+        let distance = value - f64::from(memory.mean);
+        let bin = bin(if deviation > 0.0 { distance / deviation } else { 0.0 });
+        let held = if seen > 50.0 && deviation > 0.0 {
+            distance.clamp(-MOST_LEARNED * deviation, MOST_LEARNED * deviation)
+        } else {
+            distance
+        };
+        let long = rate(self.long);
+        memory.mean += (long * held) as f32;
+        memory.variance = ((1.0 - long) * (f64::from(memory.variance) + long * held * held)) as f32;
+
+        let missed = value - f64::from(memory.short);
+        memory.short += (SHORT * missed) as f32;
+        memory.missed = ((1.0 - SHORT) * (f64::from(memory.missed) + SHORT * missed * missed)) as f32;
+        memory.missed_long += (rate(2.0 * self.long) * f64::from(memory.missed - memory.missed_long)) as f32;
+        memory.drift += (self.drift * (value - f64::from(memory.drift))) as f32;
+        if statistics.step.is_some() {
+            let step = (value - f64::from(memory.previous)).abs();
+            memory.step += (rate(4.0 * self.long) * (step - f64::from(memory.step))) as f32;
+        }
+        memory.previous = value as f32;
+
+        for (shares, rate) in [(&mut memory.newest, SHAPE), (&mut memory.all, long)] {
+            for share in shares.iter_mut() {
+                *share *= (1.0 - rate) as f32;
+            }
+            shares[bin] += rate as f32;
+        }
+    }
+}
+
+/// The bin of a standardised value; the outer ones are open.
+fn bin(standardised: f64) -> usize {
+    let position = (standardised + REACH) / (2.0 * REACH) * BINS as f64;
+    (position.max(0.0) as usize).min(BINS - 1)
+}
+
+/// Relative entropy (Kullback and Leibler 1951) of the newest values' distribution, one more in `bin`, to that of all.
+fn shape(memory: &Memory, bin: usize) -> f64 {
+    const EMPTY: f64 = 1e-4;
+    let mut sum = 0.0;
+    for (i, (&newest, &all)) in memory.newest.iter().zip(&memory.all).enumerate() {
+        let newest = f64::from(newest) * (1.0 - SHAPE) + if i == bin { SHAPE } else { 0.0 };
+        sum += newest * ((newest + EMPTY) / (f64::from(all) + EMPTY)).ln();
+    }
+    sum
+}
+
+/// One minus one in 10^decades.
+fn probability(decades: f64) -> f64 {
+    -(-decades * std::f64::consts::LN_10).exp_m1()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! What is usual at this hour of the day.
+
+use serde::{Deserialize, Serialize};
+
+use super::Tail;
+use crate::time::Timestamp;
+
+/// Days an hour must have been seen on before.
+const DAYS: u8 = 2;
+/// Values of an hour are remembered for this many hours' worth of them: a week.
+const MEMORY: f64 = 7.0;
+/// A residual of more than this many deviations teaches as much as one that is.
+const MOST_LEARNED: f64 = 10.0;
+/// Residuals count up to this many deviations where they are smoothed.
+const MOST_SMOOTHED: f64 = 30.0;
+
+/// One hour of the day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Hour {
+    mean: f32,
+    /// Mean distance from the mean.
+    deviation: f32,
+    values: u32,
+    /// Days since 1970 of the last value.
+    day: u32,
+    /// Days it was seen on, up to 255.
+    days: u8,
+}
+
+/// Mean and mean deviation by hour of the day (UTC), and the tails of what is judged by them: 600 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Season {
+    hours: [Hour; 24],
+    /// Mean deviation of all hours.
+    deviation: f32,
+    values: u32,
+    /// The residual, smoothed over a few and over many values.
+    short: f32,
+    long: f32,
+    pub(super) point: Tail,
+    pub(super) level: Tail,
+}
+
+/// A value as this hour sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Residual {
+    /// From the hour's mean, in deviations.
+    pub point: f64,
+    /// Smoothed over a few values, this one included.
+    pub short: f64,
+    /// Smoothed over many.
+    pub long: f64,
+    /// The hour's mean.
+    pub usual: f64,
+    /// What one deviation is.
+    pub deviation: f64,
+}
+
+impl Season {
+    /// `None` before the hour was seen on two earlier days. `short` and `long` are the rates of smoothing.
+    pub(super) fn residual(&self, time: Timestamp, value: f64, short: f64, long: f64) -> Option<Residual> {
+        let (index, day) = hour(time);
+        let hour = &self.hours[index];
+        let earlier = hour.days - u8::from(hour.days > 0 && hour.day == day);
+        let deviation = f64::midpoint(f64::from(hour.deviation), f64::from(self.deviation));
+        if earlier < DAYS || deviation <= 0.0 {
+            return None;
+        }
+        let usual = f64::from(hour.mean);
+        let point = (value - usual) / deviation;
+        let smoothed = |before: f32, rate: f64| {
+            f64::from(before) + rate * (point.clamp(-MOST_SMOOTHED, MOST_SMOOTHED) - f64::from(before))
+        };
+        Some(Residual {
+            point,
+            short: smoothed(self.short, short),
+            long: smoothed(self.long, long),
+            usual,
+            deviation,
+        })
+    }
+
+    /// Takes a value in. `day_values`: values in a day; `rate`: that of the long memory.
+    pub(super) fn learn(
+        &mut self,
+        time: Timestamp,
+        value: f64,
+        residual: Option<Residual>,
+        day_values: f64,
+        rate: f64,
+    ) {
+        if let Some(residual) = residual {
+            (self.short, self.long) = (residual.short as f32, residual.long as f32);
+        }
+        let (index, day) = hour(time);
+        let hour = &mut self.hours[index];
+        // A clock that was set back brings no new day.
+        if hour.days == 0 || day > hour.day {
+            hour.days = hour.days.saturating_add(1);
+            hour.day = day;
+        }
+        let mut distance = (value - f64::from(hour.mean)).abs();
+        if hour.values > 20 && hour.deviation > 0.0 {
+            let deviation = f64::midpoint(f64::from(hour.deviation), f64::from(self.deviation));
+            distance = distance.min(MOST_LEARNED * deviation);
+        }
+        hour.values = hour.values.saturating_add(1);
+        let own = (1.0 / f64::from(hour.values)).max(1.0 / (MEMORY * day_values / 24.0).max(1.0));
+        if hour.values > 1 {
+            hour.deviation += (own * (distance - f64::from(hour.deviation))) as f32;
+            self.values = self.values.saturating_add(1);
+            let all = (1.0 / f64::from(self.values)).max(rate);
+            self.deviation += (all * (distance - f64::from(self.deviation))) as f32;
+        }
+        hour.mean += (own * (value - f64::from(hour.mean))) as f32;
+    }
+}
+
+/// Hour of the day, and days since 1970.
+fn hour(time: Timestamp) -> (usize, u32) {
+    let hours = time.0 / 3_600_000_000_000;
+    ((hours % 24) as usize, (hours / 24) as u32)
+}

@@ -61,16 +61,6 @@ impl Tail {
         (shape * excess / scale).ln_1p() / (shape * std::f64::consts::LN_10) - self.cluster_rate().log10()
     }
 
-    /// The value of that many decades: what a value must not exceed.
-    pub(super) fn value_of(&self, decades: f64) -> f64 {
-        let beyond = decades + self.cluster_rate().log10();
-        if !self.is_warm() || beyond <= 0.0 {
-            return f64::from(self.foot);
-        }
-        let (shape, scale) = self.fitted();
-        f64::from(self.foot) + scale / shape * (beyond * shape * std::f64::consts::LN_10).exp_m1()
-    }
-
     /// Takes a value in. `day`: values in a day.
     pub(super) fn learn(&mut self, value: f64, day: f64) {
         if !self.is_warm() {
@@ -224,13 +214,5 @@ mod tests {
         assert!(tail.decades(8.0) > 5.0);
         tail.learn(1e30, 288.0);
         assert!(tail.decades(7.0).is_finite());
-    }
-
-    #[test]
-    fn a_value_of_so_many_decades_has_them() {
-        let tail = learned(5, 5_000, |u| -(1.0 - u).ln());
-        for decades in [2.0, 3.5, 6.0] {
-            assert!((tail.decades(tail.value_of(decades)) - decades).abs() < 1e-9);
-        }
     }
 }

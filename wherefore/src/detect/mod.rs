@@ -1,6 +1,6 @@
 //! What tells an unusual number from a usual one. Pure, and ignorant of networks.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use arrayvec::ArrayVec;
 use serde::{Serialize, de::DeserializeOwned};
@@ -9,6 +9,8 @@ use crate::time::Timestamp;
 
 pub mod anomalyzer;
 pub mod auto;
+pub mod ewma;
+pub mod spot;
 mod tail;
 
 /// Judges the newest value of a series by the values before it, one after the other: first [`Self::evaluate`], then
@@ -84,4 +86,23 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:.3} (weight {})", self.method, self.value, self.weight)
     }
+}
+
+/// Decades that a probability is told apart by: 1 - 10^-14 is still below 1.
+const MOST_DECADES: f64 = 14.0;
+
+/// One minus one in 10^decades.
+fn of_decades(decades: f64) -> f64 {
+    -(-decades.min(MOST_DECADES) * std::f64::consts::LN_10).exp_m1()
+}
+
+/// Values in a day.
+fn per_day(interval: Duration) -> f64 {
+    86_400.0 / interval.as_secs_f64().max(1e-3)
+}
+
+/// Decades that are an alert when exceeded: where that many statistics of `day` values a day are each that rare, the
+/// sum of their alarms is `budget` a day.
+fn threshold_decades(statistics: f64, day: f64, budget: f64) -> f64 {
+    (statistics * day / budget.max(f64::MIN_POSITIVE)).log10().clamp(0.0, MOST_DECADES)
 }

@@ -17,6 +17,9 @@ const PRIOR_WEIGHT: f64 = 30.0;
 const MOST_SHAPE: f64 = 0.7;
 /// An excess rarer than one in ten thousand teaches as much as one that is.
 const MOST_LEARNED: f64 = 4.0;
+/// The scale is at least this share of the foot: values that lie on few steps, or never passed a bound, do not say that
+/// nothing else can come.
+const LEAST_SCALE: f64 = 0.1;
 /// Clusters remembered at least; more where a day has more.
 const LEAST_CLUSTERS: f64 = 100.0;
 
@@ -139,7 +142,8 @@ impl Tail {
         let moments = (0.5 * (1.0 - mean * mean / variance)).max(-0.5);
         let shape = (clusters * moments + PRIOR_WEIGHT * PRIOR_SHAPE) / (clusters + PRIOR_WEIGHT);
         let shape = shape.clamp(1.0 / (clusters + 1.0), MOST_SHAPE);
-        (shape, (mean * (1.0 - shape)).max(f64::MIN_POSITIVE))
+        let least = LEAST_SCALE * f64::from(self.foot).abs();
+        (shape, (mean * (1.0 - shape)).max(least).max(f64::MIN_POSITIVE))
     }
 
     /// Clusters begun per value.
@@ -211,7 +215,7 @@ mod tests {
     fn constant_values_are_survived() {
         let mut tail = learned(3, 5_000, |_| 7.0);
         assert_eq!(tail.decades(7.0), 0.0);
-        assert!(tail.decades(8.0) > 5.0);
+        assert!(tail.decades(8.0) > 3.0 && tail.decades(70.0) > tail.decades(8.0));
         tail.learn(1e30, 288.0);
         assert!(tail.decades(7.0).is_finite());
     }

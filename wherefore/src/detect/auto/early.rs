@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::detect::ewma::two_sided;
+
 /// Values before which nothing is said.
 const LEAST: f32 = 9.0;
 /// Zero is taken for this share of the mean where logarithms are compared.
@@ -77,9 +79,8 @@ impl Start {
 /// normal distribution's tail at ((8f+1)/(8f+3)) sqrt(f ln(1+t²/f)) (Wallace 1959).
 fn student(t: f64, freedom: f64) -> f64 {
     let z = (8.0 * freedom + 1.0) / (8.0 * freedom + 3.0) * (freedom * (t * t / freedom).ln_1p()).sqrt();
-    // The normal tail between Birnbaum's and Sampford's bounds (1942, 1953): within 1 % from z = 1 on.
-    let mills = 4.0 / (3.0 * z + (z * z + 8.0).sqrt());
-    (z * z / 2.0 + (2.0 * std::f64::consts::PI).sqrt().ln() - mills.ln()) / std::f64::consts::LN_10
+    // One of two tails.
+    two_sided(z) + std::f64::consts::LOG10_2
 }
 
 #[cfg(test)]

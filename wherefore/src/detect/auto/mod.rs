@@ -15,8 +15,9 @@ use self::season::Residual;
 pub use self::season::Season;
 use self::silence::Gaps;
 use super::{
-    Detector, Evaluation, MOST_PARTS, Newest, Part,
+    Detector, Evaluation, MOST_PARTS, Newest, Part, of_decades, per_day,
     tail::{Tail, WARM_UP},
+    threshold_decades,
 };
 
 /// Values over which the short mean reaches: its rate is 2/(11).
@@ -36,9 +37,6 @@ const MOST_LEARNED: f64 = 10.0;
 const STATISTICS: f64 = 7.0;
 /// Decades believed in beyond one in all the values seen.
 const BEYOND: f64 = 3.0;
-/// Decades that a probability is distinguished by.
-const MOST_DECADES: f64 = 14.0;
-
 /// The detector.
 #[derive(Clone, Copy, Debug)]
 pub struct Auto {
@@ -100,18 +98,8 @@ impl Auto {
     /// For intervals of this length.
     #[must_use]
     pub fn new(interval: Duration) -> Self {
-        let seconds = interval.as_secs_f64().max(1e-3);
-        Self {
-            day: 86_400.0 / seconds,
-            long: 1.0 / LONG.max(86_400.0 / seconds),
-            drift: 2.0 / (DRIFT.max(3_600.0 / seconds) + 1.0),
-        }
-    }
-
-    /// Decades that are an alert when exceeded: with so many statistics and values a day, each that rare, the sum of
-    /// them is the budget.
-    fn decades(&self, budget: f64) -> f64 {
-        (STATISTICS * self.day / budget.max(f64::MIN_POSITIVE)).log10().clamp(0.0, MOST_DECADES)
+        let day = per_day(interval);
+        Self { day, long: 1.0 / LONG.max(day), drift: 2.0 / (DRIFT.max(day / 24.0) + 1.0) }
     }
 
     fn statistics(&self, memory: &Memory, newest: &Newest<'_>) -> Statistics {
@@ -155,10 +143,10 @@ impl Detector for Auto {
             return Evaluation::default();
         }
         let seen = f64::from(memory.values);
-        let most = (seen.log10() + BEYOND).min(MOST_DECADES);
+        let most = seen.log10() + BEYOND;
         let mut parts = ArrayVec::<Part, MOST_PARTS>::new();
         let mut add = |method, statistic: f64, decades: f64| {
-            parts.push(Part { method, value: probability(decades.min(most)), weight: 1.0, statistic });
+            parts.push(Part { method, value: of_decades(decades.min(most)), weight: 1.0, statistic });
         };
         if memory.values >= WARM_UP {
             let Statistics { level, spike, step, shape, drift, residual } = self.statistics(memory, newest);
@@ -181,12 +169,7 @@ impl Detector for Auto {
         } else if memory.season.is_some() {
             let (statistic, decades) = memory.early.judge(newest.value());
             // Student's distribution allows for the few values itself.
-            parts.push(Part {
-                method: "early",
-                value: probability(decades.min(MOST_DECADES)),
-                weight: 1.0,
-                statistic,
-            });
+            parts.push(Part { method: "early", value: of_decades(decades), weight: 1.0, statistic });
         }
         Evaluation { probability: parts.iter().map(|part| part.value).fold(0.0, f64::max), parts }
     }
@@ -220,7 +203,7 @@ impl Detector for Auto {
     }
 
     fn threshold(&self, budget: f64) -> f64 {
-        probability(self.decades(budget))
+        of_decades(threshold_decades(STATISTICS, self.day, budget))
     }
 }
 
@@ -291,11 +274,6 @@ fn shape(memory: &Memory, bin: usize) -> f64 {
         sum += newest * ((newest + EMPTY) / (f64::from(all) + EMPTY)).ln();
     }
     sum
-}
-
-/// One minus one in 10^decades.
-fn probability(decades: f64) -> f64 {
-    -(-decades * std::f64::consts::LN_10).exp_m1()
 }
 
 #[cfg(test)]

@@ -151,16 +151,20 @@ impl Detector for Auto {
         if memory.values >= WARM_UP {
             let Statistics { level, spike, step, shape, drift, residual } = self.statistics(memory, newest);
             let tails = &memory.tails;
-            add("level", level, tails.level.decades(level.abs()));
-            add("spike", spike, tails.spike.decades(spike.abs()));
+            let known =
+                memory.season.as_ref().is_some_and(|season| season.knows(newest.time, newest.value()));
+            let unless_known =
+                |tail: &Tail, statistic: f64| if known { 0.0 } else { tail.decades(statistic.abs()) };
+            add("level", level, unless_known(&tails.level, level));
+            add("spike", spike, unless_known(&tails.spike, spike));
             if let Some(step) = step {
-                add("step", step, tails.step.decades(step.abs()));
+                add("step", step, unless_known(&tails.step, step));
             }
             add("shape", shape, tails.shape.decades(shape));
             add("drift", drift, tails.drift.decades(drift.abs()));
             if let (Some(residual), Some(season)) = (residual, &memory.season) {
-                add("hour", residual.point, season.point.decades(residual.point.abs()));
-                add("hour-level", residual.short, season.level.decades(residual.short.abs()));
+                add("hour", residual.point, unless_known(&season.point, residual.point));
+                add("hour-level", residual.short, unless_known(&season.level, residual.short));
             }
             if newest.value() == 0.0 {
                 let gap = memory.gaps.running() + 1.0;

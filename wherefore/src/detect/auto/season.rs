@@ -11,6 +11,9 @@ const DAYS: u8 = 2;
 const MEMORY: f64 = 7.0;
 /// A residual of more than this many deviations teaches as much as one that is.
 const MOST_LEARNED: f64 = 10.0;
+/// Share of its distance to the mean by which a day's extreme fades each day, and by which a value may go beyond.
+const FADING: f32 = 0.05;
+const MARGIN: f32 = 0.1;
 /// Residuals count up to this many deviations where they are smoothed.
 const MOST_SMOOTHED: f64 = 30.0;
 
@@ -25,9 +28,40 @@ struct Hour {
     day: u32,
     /// Days it was seen on, up to 255.
     days: u8,
+    /// Highest and lowest value of the day that goes on, and the two highest and lowest of those before.
+    today: Range,
+    highest: [f32; 2],
+    lowest: [f32; 2],
 }
 
-/// Mean and mean deviation by hour of the day (UTC), and the tails of what is judged by them: 600 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Range {
+    low: f32,
+    high: f32,
+}
+
+impl Hour {
+    /// Days it was seen on before `day`.
+    fn earlier(&self, day: u32) -> u8 {
+        self.days - u8::from(self.days > 0 && self.day == day)
+    }
+
+    /// Begins another day. What was highest and lowest fades towards the mean, so that it is not known for ever.
+    fn turn(&mut self) {
+        let Range { low, high } = self.today;
+        if self.days <= 1 {
+            (self.highest, self.lowest) = ([high, f32::MIN], [low, f32::MAX]);
+            return;
+        }
+        let fade =
+            |value: f32| if value.abs() < f32::MAX { value - FADING * (value - self.mean) } else { value };
+        let ([a, b], [c, d]) = (self.highest.map(fade), self.lowest.map(fade));
+        self.highest = if high > a { [high, a] } else { [a, b.max(high)] };
+        self.lowest = if low < c { [low, c] } else { [c, d.min(low)] };
+    }
+}
+
+/// Mean, mean deviation and range by hour of the day (UTC), and the tails of what is judged by them: 1.2 kB.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Season {
     hours: [Hour; 24],
@@ -61,9 +95,8 @@ impl Season {
     pub(super) fn residual(&self, time: Timestamp, value: f64, short: f64, long: f64) -> Option<Residual> {
         let (index, day) = hour(time);
         let hour = &self.hours[index];
-        let earlier = hour.days - u8::from(hour.days > 0 && hour.day == day);
         let deviation = f64::midpoint(f64::from(hour.deviation), f64::from(self.deviation));
-        if earlier < DAYS || deviation <= 0.0 {
+        if hour.earlier(day) < DAYS || deviation <= 0.0 {
             return None;
         }
         let usual = f64::from(hour.mean);
@@ -78,6 +111,20 @@ impl Season {
             usual,
             deviation,
         })
+    }
+
+    /// Whether this hour, the one before or the one after had values as high and as low on two earlier days: what comes
+    /// every night is known, however unlike the rest of the day.
+    pub(super) fn knows(&self, time: Timestamp, value: f64) -> bool {
+        let (index, day) = hour(time);
+        let (mut low, mut high) = (f32::MAX, f32::MIN);
+        for hour in [index + 23, index, index + 1].map(|index| &self.hours[index % 24]) {
+            if hour.earlier(day) >= DAYS {
+                (low, high) = (low.min(hour.lowest[1]), high.max(hour.highest[1]));
+            }
+        }
+        let margin = MARGIN * (high - low).max(0.0);
+        (low - margin..=high + margin).contains(&(value as f32))
     }
 
     /// Takes a value in. `day_values`: values in a day; `rate`: that of the long memory.
@@ -96,9 +143,15 @@ impl Season {
         let hour = &mut self.hours[index];
         // A clock that was set back brings no new day.
         if hour.days == 0 || day > hour.day {
+            if hour.days > 0 {
+                hour.turn();
+            }
             hour.days = hour.days.saturating_add(1);
             hour.day = day;
+            hour.today = Range { low: value as f32, high: value as f32 };
         }
+        hour.today.low = hour.today.low.min(value as f32);
+        hour.today.high = hour.today.high.max(value as f32);
         let mut distance = (value - f64::from(hour.mean)).abs();
         if hour.values > 20 && hour.deviation > 0.0 {
             let deviation = f64::midpoint(f64::from(hour.deviation), f64::from(self.deviation));

@@ -9,6 +9,8 @@ use crate::time::Timestamp;
 const DAYS: u8 = 2;
 /// Values of an hour are remembered for this many hours' worth of them: a week.
 const MEMORY: f64 = 7.0;
+/// Share of an hour's own deviation in what its residuals are measured by; the rest is that of all hours.
+const OWN: f64 = 0.75;
 /// A residual of more than this many deviations teaches as much as one that is.
 const MOST_LEARNED: f64 = 10.0;
 /// Share of its distance to the mean by which a day's extreme fades each day, and by which a value may go beyond.
@@ -95,7 +97,7 @@ impl Season {
     pub(super) fn residual(&self, time: Timestamp, value: f64, short: f64, long: f64) -> Option<Residual> {
         let (index, day) = hour(time);
         let hour = &self.hours[index];
-        let deviation = f64::midpoint(f64::from(hour.deviation), f64::from(self.deviation));
+        let deviation = mixed(hour.deviation, self.deviation);
         if hour.earlier(day) < DAYS || deviation <= 0.0 {
             return None;
         }
@@ -154,7 +156,7 @@ impl Season {
         hour.today.high = hour.today.high.max(value as f32);
         let mut distance = (value - f64::from(hour.mean)).abs();
         if hour.values > 20 && hour.deviation > 0.0 {
-            let deviation = f64::midpoint(f64::from(hour.deviation), f64::from(self.deviation));
+            let deviation = mixed(hour.deviation, self.deviation);
             distance = distance.min(MOST_LEARNED * deviation);
         }
         hour.values = hour.values.saturating_add(1);
@@ -167,6 +169,11 @@ impl Season {
         }
         hour.mean += (own * (value - f64::from(hour.mean))) as f32;
     }
+}
+
+/// An hour's deviation, drawn towards that of all hours.
+fn mixed(own: f32, all: f32) -> f64 {
+    OWN * f64::from(own) + (1.0 - OWN) * f64::from(all)
 }
 
 /// Hour of the day, and days since 1970.

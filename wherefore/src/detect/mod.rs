@@ -93,6 +93,9 @@ const MOST_DECADES: f64 = 14.0;
 
 /// One minus one in 10^decades.
 fn of_decades(decades: f64) -> f64 {
+    if decades <= 0.0 {
+        return 0.0;
+    }
     -(-decades.min(MOST_DECADES) * std::f64::consts::LN_10).exp_m1()
 }
 

@@ -271,13 +271,14 @@ fn bin(standardised: f64) -> usize {
 
 /// Relative entropy (Kullback and Leibler 1951) of the newest values' distribution, one more in `bin`, to that of all.
 fn shape(memory: &Memory, bin: usize) -> f64 {
-    const EMPTY: f64 = 1e-4;
+    const EMPTY: f32 = 1e-4;
+    const RATE: f32 = SHAPE as f32;
     let mut sum = 0.0;
     for (i, (&newest, &all)) in memory.newest.iter().zip(&memory.all).enumerate() {
-        let newest = f64::from(newest) * (1.0 - SHAPE) + if i == bin { SHAPE } else { 0.0 };
-        sum += newest * ((newest + EMPTY) / (f64::from(all) + EMPTY)).ln();
+        let newest = newest * (1.0 - RATE) + if i == bin { RATE } else { 0.0 };
+        sum += newest * ((newest + EMPTY) / (all + EMPTY)).ln();
     }
-    sum
+    f64::from(sum)
 }
 
 #[cfg(test)]

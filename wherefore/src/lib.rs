@@ -4,6 +4,7 @@
 //! The data goes one way (ARCHITECTURE.md): a [`backend`] hands over one [`snapshot`] per interval, the
 //! judge turns it into [`finding`]s, the [`alert`] life cycle into alerts, and [`sink`]s tell people.
 
+pub mod alarm;
 pub mod alert;
 pub mod backend;
 pub mod clean;

@@ -20,6 +20,7 @@ pub mod locality;
 pub mod lost;
 pub mod pipeline;
 pub mod render;
+pub mod score;
 pub mod selftest;
 pub mod series;
 pub mod sink;

@@ -9,9 +9,12 @@ use crate::time::Timestamp;
 
 pub mod anomalyzer;
 pub mod auto;
+mod choice;
 pub mod ewma;
 pub mod spot;
 mod tail;
+
+pub use self::choice::{Name, Settings};
 
 /// Judges the newest value of a series by the values before it, one after the other: first [`Self::evaluate`], then
 /// [`Self::learn`].

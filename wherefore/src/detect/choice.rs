@@ -1,0 +1,34 @@
+//! Detectors by name.
+
+use super::anomalyzer;
+
+/// A detector's name, as `--detector` takes it. One more is a line here, and one in [`Settings`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "lower")]
+pub enum Name {
+    /// Tests of the newest intervals against those before; its threshold knows no budget
+    #[default]
+    Anomalyzer,
+}
+
+/// A detector with its settings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Settings {
+    /// [`anomalyzer::Anomalyzer`].
+    Anomalyzer {
+        /// Its tests.
+        settings: anomalyzer::Settings,
+        /// It alerts above this probability.
+        threshold: f64,
+    },
+}
+
+impl Settings {
+    /// Whose they are.
+    #[must_use]
+    pub const fn name(&self) -> Name {
+        match self {
+            Self::Anomalyzer { .. } => Name::Anomalyzer,
+        }
+    }
+}

@@ -18,7 +18,9 @@ pub struct Config {
     /// Which series are remembered.
     pub series: series::Settings,
     /// The detector.
-    pub anomalyzer: detect::anomalyzer::Settings,
+    pub detector: detect::Settings,
+    /// False alerts a day that are bearable, from which a detector's threshold follows.
+    pub alerts_per_day: f64,
     /// When a verdict becomes a finding.
     pub thresholds: judge::Thresholds,
     /// The life cycle of alerts.
@@ -66,6 +68,8 @@ pub struct FlowsConfig {
 pub mod default {
     /// Length of an interval.
     pub const INTERVAL: &str = "5s";
+    /// False alerts a day.
+    pub const ALERTS_PER_DAY: f64 = 1.0;
     /// How long `flows` counts a live host.
     pub const FLOWS_DURATION: std::time::Duration = std::time::Duration::from_secs(10);
     /// Flows of one interval on a live host.

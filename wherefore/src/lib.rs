@@ -15,6 +15,7 @@ pub mod detect;
 pub mod enrich;
 pub mod filter;
 pub mod finding;
+pub mod input;
 pub mod judge;
 pub mod locality;
 pub mod lost;

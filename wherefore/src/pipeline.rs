@@ -12,7 +12,10 @@ use crate::{
     alert::{Alert, Lifecycle},
     backend::{self, Backend},
     config::{Config, Source},
-    detect::anomalyzer::{Anomalyzer, SettingsError},
+    detect::{
+        self,
+        anomalyzer::{Anomalyzer, SettingsError},
+    },
     enrich,
     judge::Judge,
     render::Totals,
@@ -96,7 +99,8 @@ impl Stages {
     /// # Errors
     /// Settings the detector does not take.
     pub fn new(config: &Config, host: String) -> Result<Self, SettingsError> {
-        let detector = Anomalyzer::new(config.anomalyzer.clone())?;
+        let detect::Settings::Anomalyzer { settings, threshold } = &config.detector;
+        let detector = Anomalyzer::new(settings.clone())?.alerting_above(*threshold);
         let judge = Judge::new(config.series, config.interval, config.thresholds, detector);
         Ok(Self {
             interval: config.interval,

@@ -9,14 +9,16 @@ use clap::{
 };
 
 use super::values;
-pub use super::watch_args::{AlertArgs, Bound, DetectionArgs, FilterArgs, Secret, SeriesArgs, WatchArgs};
+pub use super::watch_args::{
+    AlertArgs, Bound, DetectionArgs, DetectorArgs, FilterArgs, Secret, SeriesArgs, WatchArgs,
+};
 use crate::{
     backend::{
         Choice, Hook,
         interfaces::{Pattern, Request},
     },
     config::default,
-    render::{Format, KeyKind},
+    render::{Format, KeyKind, scores::Format as ScoresFormat},
 };
 
 /// `wherefore`.
@@ -46,6 +48,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Count the flows of capture files, or of this host for a while
     Flows(FlowsArgs),
+    /// Tell how unusual each value of a series is, and where it would alert
+    Score(ScoreArgs),
     /// List the interfaces, and which would be watched
     Interfaces(InterfacesArgs),
     /// Check what this host offers, and how to mend what is missing
@@ -62,6 +66,7 @@ impl Command {
             Self::Run(args) => &args.common,
             Self::Replay(args) => &args.common,
             Self::Flows(args) => &args.common,
+            Self::Score(args) => &args.common,
             Self::Interfaces(args) => &args.list.common,
             Self::Doctor(args) | Self::Selftest(args) => &args.common,
         }
@@ -136,6 +141,23 @@ pub struct FlowsArgs {
     /// Which packets count.
     #[command(flatten)]
     pub filter: FilterArgs,
+    /// Verbosity and colour.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// `wherefore score`.
+#[derive(Clone, Debug, Args)]
+pub struct ScoreArgs {
+    /// Series as CSV, also gzipped: a header line, then rows of timestamp,value; - is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Which detector.
+    #[command(flatten)]
+    pub detector: DetectorArgs,
+    /// Form of the output: csv, an array (json), or an object a line (jsonl)
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub format: ScoresFormat,
     /// Verbosity and colour.
     #[command(flatten)]
     pub common: CommonArgs,

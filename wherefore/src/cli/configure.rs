@@ -189,14 +189,15 @@ fn watch(
     mut notes: Vec<String>,
 ) -> Result<Config, ConfigError> {
     let detection = detection::settings(&args.detection, original)?;
-    notes.extend(detection.note);
+    notes.extend(detection.notes);
     let slack = slack(&args.alerts, read, &mut notes)?;
     let not_empty = |path: &Option<std::path::PathBuf>| path.clone().filter(|p| !p.as_os_str().is_empty());
     Ok(Config {
         source,
         interval: within_time("--interval", args.interval, INTERVALS)?,
         series: series(&args.series, detection.series)?,
-        anomalyzer: detection.anomalyzer,
+        detector: detection.detector,
+        alerts_per_day: detection.alerts_per_day,
         thresholds: detection.thresholds,
         alert: alert::Settings {
             cooldown: within_time("--cooldown", args.alerts.cooldown, COOLDOWNS)?,

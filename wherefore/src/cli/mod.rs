@@ -11,6 +11,7 @@ pub mod legacy;
 mod logging;
 mod old_filter;
 pub mod run;
+pub mod score;
 pub mod screen;
 pub mod selftest;
 mod spelling;
@@ -89,6 +90,7 @@ pub fn execute(parsed: &Parsed) -> u8 {
             .map_err(Failure::from)
             .and_then(|config| run::run(&config, parsed, args.watch.format)),
         Command::Flows(args) => flows::run(args, &parsed.warnings),
+        Command::Score(args) => score::run(args, original, &parsed.warnings),
         Command::Interfaces(args) => interfaces::run(&(&args.request).into(), args.list.format, width())
             .map_err(Failure::from)
             .and_then(|output| print(&output).map(|()| exit::OK)),

@@ -8,7 +8,10 @@ use ipnet::IpNet;
 use super::values;
 use crate::{
     config::default,
-    detect::anomalyzer::{self, Method},
+    detect::{
+        Name,
+        anomalyzer::{self, Method, ORIGINAL_THRESHOLD},
+    },
     judge,
     render::Format,
     series::{self, Level, Unit},
@@ -84,10 +87,19 @@ pub struct SeriesArgs {
     pub expire_after: Option<u64>,
 }
 
-/// What is unusual. Absent values come from a profile: ours, or the original's (see docs/migrating.md).
+/// Which detector, and its settings. Absent ones come from a profile: ours, or the original's (see
+/// docs/migrating.md).
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Detection")]
-pub struct DetectionArgs {
+pub struct DetectorArgs {
+    #[arg(long, value_enum, value_name = "NAME",
+        help = with_default("What tells an unusual value", named(&Name::default())))]
+    /// The detector.
+    pub detector: Option<Name>,
+    #[arg(long, value_name = "N", value_parser = values::number, allow_hyphen_values = true,
+        help = with_default("False alerts a day that are bearable; no matter to the Anomalyzer", default::ALERTS_PER_DAY))]
+    /// The budget that thresholds follow from.
+    pub alerts_per_day: Option<f64>,
     #[arg(long, alias = "methods", value_name = "LIST", value_parser = values::method, value_delimiter = ',',
         help = with_default("Tests, comma separated: magnitude, diff, highrank, lowrank, fence, ks, cdf", names(&ours().methods)))]
     /// Tests to combine.
@@ -119,7 +131,8 @@ pub struct DetectionArgs {
     pub anom_n_seasons: Option<usize>,
     #[arg(long, alias = "gv-cap", value_name = "N", value_parser = values::whole::<usize>,
         allow_hyphen_values = true,
-        help = with_default("Intervals remembered of each series, 1 to 10000", series::Settings::default().history))]
+        help = with_default("Intervals remembered of each series, 1 to 10000",
+            format_args!("{}; score: all", series::Settings::default().history)))]
     /// Points kept of each series.
     pub anom_gv_cap: Option<usize>,
     #[arg(long, alias = "perm-count", value_name = "N", value_parser = values::whole::<usize>,
@@ -133,9 +146,40 @@ pub struct DetectionArgs {
     /// Wait for full windows.
     pub anom_delay: Option<bool>,
     #[arg(long, value_name = "PROBABILITY", value_parser = values::number, allow_hyphen_values = true,
-        help = with_default("Alert above this probability, 0 to below 1", limits().probability))]
+        help = with_default("The Anomalyzer alerts above this probability, 0 to below 1",
+            format_args!("{}; score: {ORIGINAL_THRESHOLD}", limits().probability)))]
     /// Probability above which a finding is made.
     pub alert_threshold: Option<f64>,
+}
+
+impl DetectorArgs {
+    /// A flag that was given and that only the Anomalyzer has.
+    #[must_use]
+    pub fn of_anomalyzer(&self) -> Option<&'static str> {
+        [
+            ("--anom-methods", self.anom_methods.is_some()),
+            ("--anom-sensitivity", self.anom_sensitivity.is_some()),
+            ("--anom-upper-bound", self.anom_upper_bound.is_some()),
+            ("--anom-lower-bound", self.anom_lower_bound.is_some()),
+            ("--anom-active-size", self.anom_active_size.is_some()),
+            ("--anom-n-seasons", self.anom_n_seasons.is_some()),
+            ("--anom-gv-cap", self.anom_gv_cap.is_some()),
+            ("--anom-perm-count", self.anom_perm_count.is_some()),
+            ("--anom-delay", self.anom_delay.is_some()),
+            ("--alert-threshold", self.alert_threshold.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(flag, given)| given.then_some(flag))
+    }
+}
+
+/// What is unusual, and what is worth an alert of it.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Detection")]
+pub struct DetectionArgs {
+    /// Which detector.
+    #[command(flatten)]
+    pub detector: DetectorArgs,
     #[arg(long, value_name = "SIZE", value_parser = values::size, allow_hyphen_values = true,
         help = with_default("Never alert on less than this in an interval (200kB, 1MiB)", limits().min_bytes))]
     /// Smallest volume that may alert.
@@ -165,8 +209,12 @@ fn limits() -> judge::Thresholds {
 
 /// The names of methods as they are given.
 fn names(methods: &[Method]) -> String {
-    let names: Vec<_> = methods.iter().filter_map(|m| m.to_possible_value()).collect();
-    names.iter().map(clap::builder::PossibleValue::get_name).collect::<Vec<_>>().join(",")
+    methods.iter().map(named).collect::<Vec<_>>().join(",")
+}
+
+/// A value's name as it is given.
+pub fn named(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// A lower bound of the fence.

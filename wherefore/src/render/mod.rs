@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod flows;
 pub mod live;
+pub mod scores;
 pub mod summary;
 pub mod table;
 pub mod text;

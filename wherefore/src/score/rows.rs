@@ -27,16 +27,16 @@ pub struct Rows<R> {
 }
 
 /// A row.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Row<'a> {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
     /// When.
     pub time: jiff::Timestamp,
     /// The same as it was written.
-    pub timestamp: &'a str,
+    pub timestamp: String,
     /// The value; finite.
     pub value: f64,
     /// The same as it was written.
-    pub written: &'a str,
+    pub written: String,
 }
 
 /// A line that is no row.
@@ -110,8 +110,7 @@ impl<R: BufRead> Rows<R> {
     ///
     /// # Errors
     /// As [`Rows::new`]. There are no rows behind one.
-    #[expect(clippy::should_implement_trait, reason = "a row borrows from the reader")]
-    pub fn next(&mut self) -> io::Result<Option<Result<Row<'_>, Malformed>>> {
+    pub fn read(&mut self) -> io::Result<Option<Result<Row, Malformed>>> {
         let malformed = |line, reason| Ok(Some(Err(Malformed { line, reason })));
         if self.number == 0 {
             self.number = 1;
@@ -156,7 +155,7 @@ impl<R: BufRead> Rows<R> {
 }
 
 /// The row that a line holds. `fields`: where its fields are unquoted.
-fn row<'a>(parser: &mut Reader, line: &[u8], fields: &'a mut Vec<u8>) -> Result<Row<'a>, Reason> {
+fn row(parser: &mut Reader, line: &[u8], fields: &mut Vec<u8>) -> Result<Row, Reason> {
     let (timestamp, written) = first_two(parser, line, fields);
     let time = timestamp::parse(text(timestamp).unwrap_or_default());
     let (Some(time), Some(timestamp)) = (time, text(timestamp)) else {
@@ -168,7 +167,7 @@ fn row<'a>(parser: &mut Reader, line: &[u8], fields: &'a mut Vec<u8>) -> Result<
     let (Some(value), Some(written)) = (value, text(written)) else {
         return Err(Reason::Value(shown(written)));
     };
-    Ok(Row { time, timestamp, value, written })
+    Ok(Row { time, timestamp: timestamp.to_owned(), value, written: written.to_owned() })
 }
 
 /// Columns 1 and 2, unquoted.

@@ -39,18 +39,23 @@ impl Sampling {
             self.steps.pop_front();
         }
         self.steps.push_back(nanos);
+        let allowed = if self.steps.len() < STEPS { EARLY } else { LATER };
+        let near = |step: i128| {
+            self.interval
+                .is_some_and(|interval| (1.0 / allowed..=allowed).contains(&(step as f64 / interval as f64)))
+        };
+        // The median was near, and one step more that is near leaves it there.
+        if near(nanos) {
+            return false;
+        }
         let mut steps: Vec<_> = self.steps.iter().copied().collect();
         let middle = (steps.len() - 1) / 2;
         let median = *steps.select_nth_unstable(middle).1;
-        let allowed = if self.steps.len() < STEPS { EARLY } else { LATER };
-        let holds = self.interval.is_some_and(|interval| {
-            let ratio = median as f64 / interval as f64;
-            (1.0 / allowed..=allowed).contains(&ratio)
-        });
-        if !holds {
-            self.interval = Some(median);
+        if near(median) {
+            return false;
         }
-        !holds
+        self.interval = Some(median);
+        true
     }
 
     /// Intervals that nobody measured, in a step of this many nanoseconds: none in one that is of no length or

@@ -11,7 +11,7 @@ use crate::detect::{Detector, Evaluation, Newest, anomalyzer};
 fn read(text: impl AsRef<[u8]>) -> Vec<String> {
     let mut rows = Rows::new(text.as_ref()).unwrap();
     let mut all = Vec::new();
-    while let Some(row) = rows.next().unwrap() {
+    while let Some(row) = rows.read().unwrap() {
         all.push(match row {
             Ok(row) => format!("{}|{}", row.timestamp, row.written),
             Err(malformed) => malformed.to_string(),
@@ -248,7 +248,7 @@ proptest! {
         }
         let mut rows = Rows::new(text.as_bytes()).unwrap();
         for value in values {
-            prop_assert_eq!(rows.next().unwrap().unwrap().unwrap().value.to_bits(), value.to_bits());
+            prop_assert_eq!(rows.read().unwrap().unwrap().unwrap().value.to_bits(), value.to_bits());
         }
     }
 }

@@ -1,20 +1,15 @@
-//! A window over a stream of bytes: a file or standard input, gzip undone.
+//! A window over a stream of bytes.
 
-use std::{
-    fs::File,
-    io::{self, BufReader, Cursor, Read},
-    path::Path,
-};
+use std::io;
 
-use flate2::bufread::MultiGzDecoder;
+use crate::input::{Source, decompressed};
 
 /// Size the window begins with, and by which it grows: only as far as bytes really arrive.
 const CHUNK: usize = 64 * 1024;
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Reads a stream through one buffer that is used again and again.
 pub(super) struct Input {
-    reader: Box<dyn Read + Send>,
+    reader: Source,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -22,36 +17,13 @@ pub(super) struct Input {
     gzip: bool,
 }
 
-/// Opens a file, `-` being standard input, without reading yet.
-///
-/// # Errors
-/// What the system says; a directory is no file.
-pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
-    if path.as_os_str() == "-" {
-        return Ok(Box::new(io::stdin()));
-    }
-    let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(io::Error::from(io::ErrorKind::IsADirectory));
-    }
-    Ok(Box::new(file))
-}
-
 impl Input {
     /// Looks at the first bytes for gzip's magic number.
     ///
     /// # Errors
     /// What the system says when they cannot be read.
-    pub(super) fn new(mut source: Box<dyn Read + Send>) -> io::Result<Self> {
-        let mut magic = Vec::with_capacity(GZIP.len());
-        source.by_ref().take(GZIP.len() as u64).read_to_end(&mut magic)?;
-        let gzip = magic == GZIP;
-        let whole = Cursor::new(magic).chain(source);
-        let reader: Box<dyn Read + Send> = if gzip {
-            Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, whole)))
-        } else {
-            Box::new(whole)
-        };
+    pub(super) fn new(source: Source) -> io::Result<Self> {
+        let (reader, gzip) = decompressed(source)?;
         Ok(Self { reader, buffer: vec![0; CHUNK], start: 0, end: 0, offset: 0, gzip })
     }
 

@@ -85,7 +85,8 @@ pub fn open(settings: &FileSettings) -> Result<FileBackend, Error> {
     }
     let mut files = Vec::with_capacity(settings.files.len());
     for path in &settings.files {
-        let source = input::open(path).map_err(|source| Error::NoInput { path: path.clone(), source })?;
+        let source =
+            crate::input::open(path).map_err(|source| Error::NoInput { path: path.clone(), source })?;
         let name = match path.file_name() {
             _ if path.as_os_str() == "-" => "stdin".to_owned(),
             Some(name) => name.to_string_lossy().into_owned(),

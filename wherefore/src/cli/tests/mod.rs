@@ -16,7 +16,10 @@ use super::{
 use crate::{
     backend::{Choice, Hook, interfaces::Request},
     config::{Config, ConfigError, FlowsConfig, Source, exit},
-    detect::anomalyzer::{Method, Settings},
+    detect::{
+        self,
+        anomalyzer::{Method, Settings},
+    },
     filter::CidrFilter,
     judge::Thresholds,
     series::{Level, Unit},
@@ -62,6 +65,11 @@ fn config(line: &str) -> Config {
     configured(line).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
+fn anomalyzer(config: &Config) -> &Settings {
+    let detect::Settings::Anomalyzer { settings, .. } = &config.detector;
+    settings
+}
+
 fn translated(line: &str) -> Vec<String> {
     translate(words(line)).args.into_iter().map(|arg| arg.into_string().unwrap()).collect()
 }
@@ -74,12 +82,11 @@ fn clap_finds_no_fault_in_the_definition() {
 #[test]
 fn detection_flags_in_all_spellings() {
     for prefix in ["--anom-", "-anom-", "-anom_", "--", "-"] {
-        let anomalyzer = config(&format!(
+        let config = config(&format!(
             "wherefore {prefix}methods ks,cdf {prefix}sensitivity -1e3 {prefix}upper-bound 2E6 \
              {prefix}lower-bound -5 {prefix}active-size 2 {prefix}n-seasons 3 {prefix}gv-cap 40 \
              {prefix}perm-count 100 {prefix}delay"
-        ))
-        .anomalyzer;
+        ));
         let expected = Settings {
             methods: vec![Method::Ks, Method::Cdf],
             sensitivity: -1000.0,
@@ -90,13 +97,13 @@ fn detection_flags_in_all_spellings() {
             perm_count: 100,
             delay: true,
         };
-        assert_eq!(anomalyzer, expected, "{prefix}");
+        assert_eq!(*anomalyzer(&config), expected, "{prefix}");
     }
-    assert!(!config("wherefore --anom-delay=false").anomalyzer.delay);
-    assert!(!config("wherefore --anom-delay false").anomalyzer.delay);
-    assert!(config("wherefore --anom-delay true").anomalyzer.delay);
-    assert_eq!(config("wherefore --anom-lower-bound none").anomalyzer.lower_bound, None);
-    assert_eq!(config("wherefore --anom-lower-bound 5e-324").anomalyzer.lower_bound, None);
+    assert!(!anomalyzer(&config("wherefore --anom-delay=false")).delay);
+    assert!(!anomalyzer(&config("wherefore --anom-delay false")).delay);
+    assert!(anomalyzer(&config("wherefore --anom-delay true")).delay);
+    assert_eq!(anomalyzer(&config("wherefore --anom-lower-bound none")).lower_bound, None);
+    assert_eq!(anomalyzer(&config("wherefore --anom-lower-bound 5e-324")).lower_bound, None);
 }
 
 #[test]
@@ -218,7 +225,10 @@ fn defaults() {
     assert_eq!(settings.interfaces, Request::default());
     assert!(!settings.promiscuous && !settings.kernel_log && settings.expression.is_none());
     assert_eq!((config.series.level, config.series.unit), (Level::Pair, Unit::Ip));
-    assert_eq!((config.anomalyzer, config.thresholds), (Settings::default(), Thresholds::default()));
+    assert_eq!(
+        (anomalyzer(&config).clone(), config.thresholds),
+        (Settings::default(), Thresholds::default())
+    );
     assert!(config.slack.is_none() && config.notes.is_empty() && !config.fail_on_alert);
 }
 

@@ -21,7 +21,7 @@ fn first_example_of_the_original() {
 
     let config = config(line);
     assert_eq!(
-        config.anomalyzer,
+        *anomalyzer(&config),
         Settings {
             methods: vec![Method::Fence],
             upper_bound: 1000.0,
@@ -46,9 +46,9 @@ fn second_example_of_the_original() {
         -anom_upper_bound=200 -slack_url="https://hooks.slack.com/services/hook/url/goes/here"
         -slack_channel="#wherefore" -slack_emoji=":warning:" -anom_gv_cap=30 -anom_sensitivity=0.8"##;
     let config = config(line);
-    assert_eq!(config.anomalyzer.methods, [Method::Diff, Method::Fence]);
-    assert_eq!(config.anomalyzer.upper_bound, 200.0);
-    assert_eq!(config.anomalyzer.lower_bound, None);
+    assert_eq!(anomalyzer(&config).methods, [Method::Diff, Method::Fence]);
+    assert_eq!(anomalyzer(&config).upper_bound, 200.0);
+    assert_eq!(anomalyzer(&config).lower_bound, None);
     assert_eq!(config.series.history, 30);
     assert_eq!(config.thresholds.probability, 0.6);
     assert_eq!(config.interval, Duration::from_secs(5));
@@ -107,7 +107,7 @@ fn every_flag_of_the_original_alone_and_together_in_all_its_forms() {
     assert_eq!(settings.expression.as_deref(), Some("tcp"));
     assert_eq!(settings.snaplen, 65536);
     assert_eq!(settings.read_timeout, Duration::from_secs(3));
-    assert_eq!(config.anomalyzer, Settings::original());
+    assert_eq!(*anomalyzer(&config), Settings::original());
     assert_eq!(config.series.history, 10);
     assert!(*cidr(&config) == Default::default());
     assert_eq!((config.log.dir, config.archive_dir, config.slack), (None, None, None));

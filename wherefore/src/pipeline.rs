@@ -99,8 +99,14 @@ impl Stages {
     /// # Errors
     /// Settings the detector does not take.
     pub fn new(config: &Config, host: String) -> Result<Self, SettingsError> {
-        let detect::Settings::Anomalyzer { settings, threshold } = &config.detector;
-        let detector = Anomalyzer::new(settings.clone())?.alerting_above(*threshold);
+        let detector = match &config.detector {
+            detect::Settings::Anomalyzer { settings, threshold } => {
+                Anomalyzer::new(settings.clone())?.alerting_above(*threshold)
+            }
+            detect::Settings::Auto => {
+                unreachable!("the command line refuses it: flows have no room for its memory yet")
+            }
+        };
         let judge = Judge::new(config.series, config.interval, config.thresholds, detector);
         Ok(Self {
             interval: config.interval,

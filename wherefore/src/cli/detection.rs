@@ -41,6 +41,8 @@ pub(super) struct Scoring {
 }
 
 const MAX_HISTORY: usize = 10_000;
+/// The detector of `run` and `replay` where none is named.
+const JUDGE: Name = Name::Anomalyzer;
 /// Most and least false alerts a day: fewer would need the values of centuries to be held against, and more than
 /// one a second is no budget.
 const BUDGETS: std::ops::RangeInclusive<f64> = 1e-6..=86_400.0;
@@ -52,7 +54,13 @@ pub(super) fn settings(args: &DetectionArgs, original: bool) -> Result<Detection
     } else {
         (Thresholds::default(), series::Settings::default())
     };
-    let detector = match chosen(&args.detector, original)? {
+    let detector = match chosen(&args.detector, original, JUDGE)? {
+        Name::Auto => {
+            return Err(ConfigError::Contradiction {
+                what: "--detector auto: so far it scores series (wherefore score) and judges no flows".into(),
+                remedy: "use --detector anomalyzer".into(),
+            });
+        }
         Name::Anomalyzer => {
             let settings = anomalyzer(&args.detector, original)?;
             let window = window(&settings);
@@ -105,7 +113,8 @@ pub(super) fn settings(args: &DetectionArgs, original: bool) -> Result<Detection
 /// original's threshold.
 pub(super) fn scoring(args: &DetectorArgs, original: bool) -> Result<Scoring, ConfigError> {
     let history = history(args)?;
-    let detector = match chosen(args, original)? {
+    let detector = match chosen(args, original, Name::default())? {
+        Name::Auto => detect::Settings::Auto,
         Name::Anomalyzer => {
             let settings = anomalyzer(args, original)?;
             suffices(&settings, history.unwrap_or(usize::MAX))?;
@@ -117,7 +126,7 @@ pub(super) fn scoring(args: &DetectorArgs, original: bool) -> Result<Scoring, Co
 }
 
 /// The detector that was named, or the only one that what was given means something to.
-fn chosen(args: &DetectorArgs, original: bool) -> Result<Name, ConfigError> {
+fn chosen(args: &DetectorArgs, original: bool, default: Name) -> Result<Name, ConfigError> {
     let own = args.of_anomalyzer().or_else(|| original.then_some("-anom_ flags"));
     match (args.detector, own) {
         (Some(name), Some(flag)) if name != Name::Anomalyzer => Err(ConfigError::Contradiction {
@@ -126,7 +135,7 @@ fn chosen(args: &DetectorArgs, original: bool) -> Result<Name, ConfigError> {
         }),
         (Some(name), _) => Ok(name),
         (None, Some(_)) => Ok(Name::Anomalyzer),
-        (None, None) => Ok(Name::default()),
+        (None, None) => Ok(default),
     }
 }
 
@@ -210,7 +219,7 @@ fn threshold(args: &DetectorArgs, default: f64) -> Result<f64, ConfigError> {
 }
 
 fn notes(args: &DetectorArgs, detector: &detect::Settings) -> Vec<String> {
-    let detect::Settings::Anomalyzer { settings, .. } = detector;
+    let detect::Settings::Anomalyzer { settings, .. } = detector else { return Vec::new() };
     let unheard = args.alerts_per_day.is_some().then(|| {
         "--alerts-per-day has no effect on the Anomalyzer: its threshold is --alert-threshold".to_owned()
     });

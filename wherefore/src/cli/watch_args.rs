@@ -93,7 +93,8 @@ pub struct SeriesArgs {
 #[command(next_help_heading = "Detection")]
 pub struct DetectorArgs {
     #[arg(long, value_enum, value_name = "NAME",
-        help = with_default("What tells an unusual value", named(&Name::default())))]
+        help = with_default("What tells an unusual value",
+            format_args!("{}; run, replay: anomalyzer", named(&Name::default()))))]
     /// The detector.
     pub detector: Option<Name>,
     #[arg(long, value_name = "N", value_parser = values::number, allow_hyphen_values = true,

@@ -6,14 +6,18 @@ use super::anomalyzer;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "lower")]
 pub enum Name {
-    /// Tests of the newest intervals against those before; its threshold knows no budget
+    /// Several statistics, each held against its own past; nothing to be set but the budget
     #[default]
+    Auto,
+    /// Tests of the newest values against those before; its threshold knows no budget
     Anomalyzer,
 }
 
 /// A detector with its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Settings {
+    /// [`super::auto::Auto`].
+    Auto,
     /// [`anomalyzer::Anomalyzer`].
     Anomalyzer {
         /// Its tests.
@@ -28,6 +32,7 @@ impl Settings {
     #[must_use]
     pub const fn name(&self) -> Name {
         match self {
+            Self::Auto => Name::Auto,
             Self::Anomalyzer { .. } => Name::Anomalyzer,
         }
     }

@@ -14,7 +14,11 @@ pub use self::{
 };
 use crate::{
     alarm::{Alarm, Levels},
-    detect::{self, anomalyzer::Anomalyzer, anomalyzer::SettingsError},
+    detect::{
+        self,
+        anomalyzer::{Anomalyzer, SettingsError},
+        auto::Auto,
+    },
 };
 
 /// Scores a series value by value, whatever the detector.
@@ -46,6 +50,7 @@ impl Settings {
     /// Settings the detector does not take.
     pub fn scorer(&self) -> Result<Box<dyn Score>, SettingsError> {
         Ok(match &self.detector {
+            detect::Settings::Auto => Box::new(Scorer::by_interval(Auto::new)),
             detect::Settings::Anomalyzer { settings, threshold } => {
                 let detector = Anomalyzer::new(settings.clone())?.alerting_above(*threshold);
                 let history = self.history.map_or(History::All, History::Last);

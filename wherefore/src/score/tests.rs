@@ -222,8 +222,9 @@ proptest! {
     #[test]
     fn the_scores_of_a_part_are_a_part_of_the_scores(series in series(), part in 0.0..1.0) {
         let part = &series[..(part * series.len() as f64) as usize];
-        let makes: [fn() -> Box<dyn Score>; 2] = [
+        let makes: [fn() -> Box<dyn Score>; 3] = [
             || Box::new(record()),
+            || Settings { detector: detect::Settings::Auto, history: None }.scorer().unwrap(),
             || anomalyzer(anomalyzer::Settings { perm_count: 20, ..anomalyzer::Settings::default() }, None),
         ];
         for make in makes {

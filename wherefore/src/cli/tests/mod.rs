@@ -66,8 +66,10 @@ fn config(line: &str) -> Config {
 }
 
 fn anomalyzer(config: &Config) -> &Settings {
-    let detect::Settings::Anomalyzer { settings, .. } = &config.detector;
-    settings
+    match &config.detector {
+        detect::Settings::Anomalyzer { settings, .. } => settings,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn translated(line: &str) -> Vec<String> {

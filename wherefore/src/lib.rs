@@ -27,4 +27,5 @@ pub mod series;
 pub mod sink;
 pub mod snapshot;
 pub mod time;
+pub mod tune;
 pub mod units;

@@ -50,6 +50,8 @@ pub enum Command {
     Flows(FlowsArgs),
     /// Tell how unusual each value of a series is, and where it would alert
     Score(ScoreArgs),
+    /// Propose settings for a wanted number of alerts a day, by what they would have alerted on
+    Tune(TuneArgs),
     /// List the interfaces, and which would be watched
     Interfaces(InterfacesArgs),
     /// Check what this host offers, and how to mend what is missing
@@ -67,6 +69,7 @@ impl Command {
             Self::Replay(args) => &args.common,
             Self::Flows(args) => &args.common,
             Self::Score(args) => &args.common,
+            Self::Tune(args) => &args.common,
             Self::Interfaces(args) => &args.list.common,
             Self::Doctor(args) | Self::Selftest(args) => &args.common,
         }
@@ -158,6 +161,33 @@ pub struct ScoreArgs {
     /// Form of the output: csv, an array (json), or an object a line (jsonl)
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub format: ScoresFormat,
+    /// Verbosity and colour.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// `wherefore tune`.
+#[derive(Clone, Debug, Args)]
+pub struct TuneArgs {
+    /// Captures, read together as by replay, or series, each by itself as by score
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Captures: length of an interval, 100ms to 1d
+    #[arg(long, alias = "transfer-interval", value_name = "DURATION", value_parser = values::duration,
+        default_value = default::INTERVAL, allow_hyphen_values = true, help_heading = "Capture")]
+    pub interval: Duration,
+    /// Table size and expression.
+    #[command(flatten)]
+    pub counting: CountingArgs,
+    /// Which packets count.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Which series are remembered.
+    #[command(flatten)]
+    pub series: SeriesArgs,
+    /// What is unusual.
+    #[command(flatten)]
+    pub detection: DetectionArgs,
     /// Verbosity and colour.
     #[command(flatten)]
     pub common: CommonArgs,

@@ -4,7 +4,8 @@
 use std::{fmt::Display, io, ops::RangeInclusive, path::Path, time::Duration};
 
 use super::args::{
-    AlertArgs, CaptureArgs, CountingArgs, FilterArgs, FlowsArgs, ReplayArgs, RunArgs, SeriesArgs, WatchArgs,
+    AlertArgs, CaptureArgs, CountingArgs, FilterArgs, FlowsArgs, ReplayArgs, RunArgs, SeriesArgs, TuneArgs,
+    WatchArgs,
 };
 use super::detection;
 use crate::{
@@ -12,9 +13,10 @@ use crate::{
     backend::{Choice, FileSettings, Hook, LiveSettings},
     config::{Config, ConfigError, FlowsConfig, Source, default},
     filter::{CidrFilter, Prefixes},
+    render::Format,
     series,
     sink::{log, slack},
-    units::format_duration,
+    units::{format_duration, parse_duration},
 };
 
 /// How [`Config::run`] gets at the file of `--slack-url-file`; `&|p| std::fs::read_to_string(p)` outside tests.
@@ -45,6 +47,34 @@ impl Config {
             filter: filter(&args.watch.filter),
         });
         watch(&args.watch, source, original, read, Vec::new())
+    }
+}
+
+impl Config {
+    /// The settings with which `wherefore tune` replays captures: those of `replay`, telling nobody.
+    ///
+    /// # Errors
+    /// As [`Config::run`].
+    pub fn tune(args: &TuneArgs, original: bool) -> Result<Self, ConfigError> {
+        let watch = WatchArgs {
+            interval: args.interval,
+            filter: args.filter.clone(),
+            series: args.series.clone(),
+            detection: args.detection.clone(),
+            alerts: AlertArgs {
+                cooldown: parse_duration(default::COOLDOWN).unwrap_or_default(),
+                log_max_size: *LOG_SIZES.start(),
+                ..AlertArgs::default()
+            },
+            format: Format::default(),
+        };
+        let replay = ReplayArgs {
+            files: args.files.clone(),
+            counting: args.counting.clone(),
+            watch,
+            common: args.common.clone(),
+        };
+        Self::replay(&replay, original, &|_| Err(io::ErrorKind::NotFound.into()))
     }
 }
 

@@ -15,6 +15,7 @@ pub mod score;
 pub mod screen;
 pub mod selftest;
 mod spelling;
+pub mod tune;
 mod values;
 mod watch_args;
 
@@ -91,6 +92,7 @@ pub fn execute(parsed: &Parsed) -> u8 {
             .and_then(|config| run::run(&config, parsed, args.watch.format)),
         Command::Flows(args) => flows::run(args, &parsed.warnings),
         Command::Score(args) => score::run(args, original, &parsed.warnings),
+        Command::Tune(args) => tune::run(args, original, &parsed.warnings),
         Command::Interfaces(args) => interfaces::run(&(&args.request).into(), args.list.format, width())
             .map_err(Failure::from)
             .and_then(|output| print(&output).map(|()| exit::OK)),

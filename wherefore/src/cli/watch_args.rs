@@ -228,7 +228,7 @@ pub enum Bound {
 }
 
 /// Who is told, and how often.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Alerts")]
 pub struct AlertArgs {
     /// A series that keeps alerting is told once in this time, 0s to 365d

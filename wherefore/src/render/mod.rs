@@ -7,6 +7,7 @@ pub mod scores;
 pub mod summary;
 pub mod table;
 pub mod text;
+pub mod tuning;
 
 use std::io::{self, Write as _};
 

@@ -1,6 +1,6 @@
 //! Which setting gives a wanted number of alerts a day, by what each would have alerted on. Pure.
 
-use std::{fmt, time::Duration};
+use std::{cmp::Ordering, fmt, time::Duration};
 
 use crate::units::format_number;
 
@@ -35,7 +35,11 @@ impl Setting {
     #[must_use]
     pub fn budgets(wanted: f64) -> Ladder {
         let steps = [1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
-        Ladder::new(steps.map(|step| Self::AlertsPerDay(step * wanted)), Self::AlertsPerDay(wanted))
+        // Three digits: 3 x 0.2 is 0.6 for a person.
+        let rounded = |value: f64| format!("{value:.2e}").parse().unwrap_or(value);
+        let others = steps.into_iter().filter(|&step| step != 1.0);
+        let others = others.map(|step| Self::AlertsPerDay(rounded(step * wanted)));
+        Ladder::new(others, Self::AlertsPerDay(wanted))
     }
 
     /// Thresholds around the one in effect, likewise.
@@ -94,8 +98,11 @@ impl Ladder {
 
     /// Which setting to use, if it alerted `alerts[i]` times at the `i`th; `None` where the strictest alerts too often.
     ///
-    /// The loosest that alerts no more often than wanted. With too little data to tell, none that is looser than
-    /// where nothing is known; and one alert at most then, as less than that cannot be asked for.
+    /// The one that alerts most often of those that alert no more often than wanted; the strictest of several. Where
+    /// a looser one alerts less often it is no looser any more: it never leaves the anomalous state.
+    ///
+    /// With too little data to tell, none is looser than where nothing is known; and one alert is allowed, as less
+    /// than that cannot be asked for.
     #[must_use]
     pub fn choose(&self, alerts: &[usize], wish: &Wish) -> Option<usize> {
         let fits =
@@ -103,10 +110,16 @@ impl Ladder {
         if !fits(&self.start) {
             return (0..self.start).rev().find(fits);
         }
-        if !wish.is_told() {
-            return Some(self.start);
+        let mut chosen = self.start;
+        let looser = if wish.is_told() { self.start + 1..self.settings.len() } else { 0..0 };
+        for at in looser.take_while(fits) {
+            match alerts[at].cmp(&alerts[chosen]) {
+                Ordering::Less => break,
+                Ordering::Equal => {}
+                Ordering::Greater => chosen = at,
+            }
         }
-        (self.start..self.settings.len()).take_while(fits).last()
+        Some(chosen)
     }
 }
 
@@ -168,13 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn the_loosest_that_fits_where_there_is_data() {
+    fn what_alerts_most_often_of_what_fits() {
         let ladder = Setting::budgets(1.0);
         let chosen = |alerts: [usize; 10], wish| ladder.choose(&alerts, &wish).map(|at| ladder.settings[at]);
         let some = Setting::AlertsPerDay;
         assert_eq!(chosen([0, 0, 0, 1, 3, 8, 10, 11, 40, 99], days(10)), Some(some(3.0)));
         assert_eq!(chosen([0, 0, 0, 1, 3, 11, 12, 13, 40, 99], days(10)), Some(some(0.3)));
-        assert_eq!(chosen([0; 10], days(10)), Some(some(100.0)));
+        assert_eq!(chosen([0; 10], days(10)), Some(some(1.0)), "nothing says that looser is better");
+        assert_eq!(chosen([0, 0, 0, 1, 3, 3, 4, 4, 2, 1], days(10)), Some(some(3.0)), "no looser any more");
         assert_eq!(chosen([11; 10], days(10)), None);
     }
 

@@ -134,7 +134,7 @@ fn try_series(
             if alarm.step(score, &levels) {
                 let file = file.display();
                 alerts.push(format!(
-                    "{} {} (score {score}) in {file}",
+                    "{} {} (score {score:.6}) in {file}",
                     row.timestamp.trim(),
                     row.written.trim()
                 ));

@@ -64,7 +64,7 @@ impl Tuning {
         let mut table = plain_table();
         table.set_header(["", &flag, "alerts", "a day"]);
         for (i, (setting, alerts)) in ladder.settings.iter().zip(alerts).enumerate() {
-            let rate = wish.rate(alerts.len()).map_or_else(|| "-".to_owned(), |rate| short(rate));
+            let rate = wish.rate(alerts.len()).map_or_else(|| "-".to_owned(), short);
             let mark = if i == at { "→" } else { "" };
             table.add_row([mark.to_owned(), setting.to_string(), alerts.len().to_string(), rate]);
         }
@@ -102,7 +102,8 @@ fn short(rate: f64) -> String {
     match rate {
         _ if rate == 0.0 || rate >= 10.0 => format!("{rate:.0}"),
         _ if rate >= 1.0 => format!("{rate:.1}"),
-        _ => format!("{rate:.2}"),
+        _ if rate >= 0.01 => format!("{rate:.2}"),
+        _ => "<0.01".to_owned(),
     }
 }
 

@@ -4,7 +4,13 @@
 use std::{collections::HashMap, io::Read};
 
 use serde_json::Value;
-use wherefore::detect::anomalyzer::{Anomalyzer, Method, Settings, SettingsError, ks, primitives};
+use wherefore::{
+    detect::{
+        self,
+        anomalyzer::{Anomalyzer, Method, Settings, SettingsError, ks, primitives},
+    },
+    score,
+};
 
 fn golden() -> Value {
     let file = std::fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/anomalyzer_vectors.json.gz"));
@@ -140,6 +146,37 @@ fn every_case_of_the_newest_upstream() {
     println!("{compared} values compared, {passed_over} passed over");
     assert!(wrong.is_empty(), "{} of {compared}:\n{}", wrong.len(), wrong.join("\n"));
     assert!(compared > 3_900 && passed_over <= 20, "{compared} compared, {passed_over} passed over");
+}
+
+/// What `wherefore score` prints last is the verdict on the whole series, however it came to it.
+#[test]
+fn the_last_score_of_a_series_is_its_verdict() {
+    let golden = golden();
+    let configs: HashMap<&str, &Value> =
+        list(&golden["configs"]).iter().map(|config| (text(&config["name"]), config)).collect();
+    let series: HashMap<&str, Vec<f64>> =
+        list(&golden["series"]).iter().map(|one| (text(&one["name"]), numbers(&one["data"]))).collect();
+    let mut compared = 0;
+    for case in list(&golden["head"]["cases"]).iter().filter(|case| case["eval"]["kind"] == "exact") {
+        let (name, config) = (text(&case["series"]), text(&case["config"]));
+        let data = &series[name];
+        // A row has a finite value.
+        if data.len() > 40 || data.iter().any(|value| !value.is_finite()) {
+            continue;
+        }
+        let settings = settings(configs[config]).unwrap();
+        let detector = detect::Settings::Anomalyzer { settings, threshold: 0.6 };
+        let mut scorer = score::Settings { detector, history: None }.scorer().unwrap();
+        let scores = data.iter().map(|&value| scorer.score(jiff::Timestamp::UNIX_EPOCH, value));
+        let last = scores.last().unwrap_or_default();
+        assert!(
+            close(Some(last), number(&case["eval"]["value"])),
+            "{name} {config}: {last}, {}",
+            case["eval"]
+        );
+        compared += 1;
+    }
+    assert!(compared > 100, "{compared} compared");
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Stages {
             detect::Settings::Anomalyzer { settings, threshold } => {
                 Anomalyzer::new(settings.clone())?.alerting_above(*threshold)
             }
-            detect::Settings::Auto => {
+            _ => {
                 unreachable!("the command line refuses it: flows have no room for its memory yet")
             }
         };

@@ -55,9 +55,12 @@ pub(super) fn settings(args: &DetectionArgs, original: bool) -> Result<Detection
         (Thresholds::default(), series::Settings::default())
     };
     let detector = match chosen(&args.detector, original, JUDGE)? {
-        Name::Auto => {
+        name @ (Name::Auto | Name::Ewma | Name::Spot) => {
+            let name = named(&name);
             return Err(ConfigError::Contradiction {
-                what: "--detector auto: so far it scores series (wherefore score) and judges no flows".into(),
+                what: format!(
+                    "--detector {name}: so far it scores series (wherefore score) and judges no flows"
+                ),
                 remedy: "use --detector anomalyzer".into(),
             });
         }
@@ -115,6 +118,8 @@ pub(super) fn scoring(args: &DetectorArgs, original: bool) -> Result<Scoring, Co
     let history = history(args)?;
     let detector = match chosen(args, original, Name::default())? {
         Name::Auto => detect::Settings::Auto,
+        Name::Ewma => detect::Settings::Ewma,
+        Name::Spot => detect::Settings::Spot,
         Name::Anomalyzer => {
             let settings = anomalyzer(args, original)?;
             suffices(&settings, history.unwrap_or(usize::MAX))?;

@@ -78,9 +78,7 @@ fn naming(detector: &detect::Settings) -> (String, Vec<String>) {
     let name = super::watch_args::named(&detector.name());
     match detector {
         detect::Settings::Auto => (String::new(), Vec::new()),
-        detect::Settings::Anomalyzer { .. } => {
-            (format!("--detector {name}"), vec![format!("detector = \"{name}\"")])
-        }
+        _ => (format!("--detector {name}"), vec![format!("detector = \"{name}\"")]),
     }
 }
 
@@ -88,7 +86,7 @@ fn naming(detector: &detect::Settings) -> (String, Vec<String>) {
 fn ladder(detector: &detect::Settings, wanted: f64) -> Ladder {
     match detector {
         detect::Settings::Anomalyzer { threshold, .. } => Setting::thresholds(*threshold),
-        detect::Settings::Auto => Setting::budgets(wanted),
+        _ => Setting::budgets(wanted),
     }
 }
 

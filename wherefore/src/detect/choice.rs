@@ -9,6 +9,10 @@ pub enum Name {
     /// Several statistics, each held against its own past; nothing to be set but the budget
     #[default]
     Auto,
+    /// Standard deviations from an exponentially weighted mean, to compare with
+    Ewma,
+    /// DSPOT: distances from the mean of the last 20, by their tails, to compare with
+    Spot,
     /// Tests of the newest values against those before; its threshold knows no budget
     Anomalyzer,
 }
@@ -18,6 +22,10 @@ pub enum Name {
 pub enum Settings {
     /// [`super::auto::Auto`].
     Auto,
+    /// [`super::ewma::Ewma`].
+    Ewma,
+    /// [`super::spot::Spot`].
+    Spot,
     /// [`anomalyzer::Anomalyzer`].
     Anomalyzer {
         /// Its tests.
@@ -33,6 +41,8 @@ impl Settings {
     pub const fn name(&self) -> Name {
         match self {
             Self::Auto => Name::Auto,
+            Self::Ewma => Name::Ewma,
+            Self::Spot => Name::Spot,
             Self::Anomalyzer { .. } => Name::Anomalyzer,
         }
     }

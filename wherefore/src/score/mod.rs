@@ -18,6 +18,8 @@ use crate::{
         self,
         anomalyzer::{Anomalyzer, SettingsError},
         auto::Auto,
+        ewma::Ewma,
+        spot::Spot,
     },
 };
 
@@ -51,6 +53,8 @@ impl Settings {
     pub fn scorer(&self) -> Result<Box<dyn Score>, SettingsError> {
         Ok(match &self.detector {
             detect::Settings::Auto => Box::new(Scorer::by_interval(Auto::new)),
+            detect::Settings::Ewma => Box::new(Scorer::by_interval(Ewma::new)),
+            detect::Settings::Spot => Box::new(Scorer::by_interval(Spot::new)),
             detect::Settings::Anomalyzer { settings, threshold } => {
                 let detector = Anomalyzer::new(settings.clone())?.alerting_above(*threshold);
                 let history = self.history.map_or(History::All, History::Last);

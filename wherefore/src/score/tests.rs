@@ -222,10 +222,13 @@ proptest! {
     #[test]
     fn the_scores_of_a_part_are_a_part_of_the_scores(series in series(), part in 0.0..1.0) {
         let part = &series[..(part * series.len() as f64) as usize];
-        let makes: [fn() -> Box<dyn Score>; 3] = [
-            || Box::new(record()),
-            || Settings { detector: detect::Settings::Auto, history: None }.scorer().unwrap(),
-            || anomalyzer(anomalyzer::Settings { perm_count: 20, ..anomalyzer::Settings::default() }, None),
+        let of = |detector| Settings { detector, history: None }.scorer().unwrap();
+        let makes: [&dyn Fn() -> Box<dyn Score>; 5] = [
+            &|| Box::new(record()),
+            &|| of(detect::Settings::Auto),
+            &|| of(detect::Settings::Ewma),
+            &|| of(detect::Settings::Spot),
+            &|| anomalyzer(anomalyzer::Settings { perm_count: 20, ..anomalyzer::Settings::default() }, None),
         ];
         for make in makes {
             let all = scores(&mut Alerting::new(make(), 1.0), &series);

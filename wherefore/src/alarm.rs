@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The level for leaving belongs to a budget this many times larger.
+const LEAVING: f64 = 10.0;
+
 /// The levels of the anomalous state.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Levels {
@@ -11,7 +14,28 @@ pub struct Levels {
     /// Probabilities at or below this leave it; at most `enter`.
     pub leave: f64,
     /// This many of them in a row; 0 counts as 1.
+    pub calm: u32,
+    /// The state lasts this many probabilities at least, the entering one not counted.
     pub hold: u32,
+}
+
+impl Levels {
+    /// Those of a `threshold` that is its own: every crossing of it is news.
+    #[must_use]
+    pub const fn single(threshold: f64) -> Self {
+        Self { enter: threshold, leave: threshold, calm: 1, hold: 0 }
+    }
+
+    /// Those of a series that may cost `budget` false alerts a day, of which `threshold` makes a level: ten calm values
+    /// in a row end the state, a hundred values after it began at the earliest. The level for leaving is that of ten
+    /// times the budget, but at least half as many decades as the one for entering: so it ends also where values are
+    /// so few, or the budget so large, that nothing would be calm.
+    #[must_use]
+    pub fn of_budget(threshold: impl Fn(f64) -> f64, budget: f64) -> Self {
+        let enter = threshold(budget);
+        let leave = threshold(LEAVING * budget).max(1.0 - (1.0 - enter).sqrt()).min(enter);
+        Self { enter, leave, calm: 10, hold: 100 }
+    }
 }
 
 /// Whether a series is in the anomalous state.
@@ -20,22 +44,20 @@ pub struct Alarm {
     on: bool,
     /// Probabilities in a row that were at or below the level for leaving.
     calm: u32,
+    /// Probabilities since the one that entered.
+    lasted: u32,
 }
 
 impl Alarm {
     /// Takes the next probability: true where it enters the state, the only moment that is news.
     pub fn step(&mut self, probability: f64, levels: &Levels) -> bool {
         if !self.on {
-            self.on = probability > levels.enter;
-            self.calm = 0;
+            *self = Self { on: probability > levels.enter, ..Self::default() };
             return self.on;
         }
-        if probability > levels.leave {
-            self.calm = 0;
-        } else {
-            self.calm += 1;
-            self.on = self.calm < levels.hold;
-        }
+        self.lasted = self.lasted.saturating_add(1);
+        self.calm = if probability > levels.leave { 0 } else { self.calm.saturating_add(1) };
+        self.on = self.calm < levels.calm.max(1) || self.lasted < levels.hold;
         false
     }
 
@@ -52,7 +74,7 @@ mod tests {
 
     use super::*;
 
-    const LEVELS: Levels = Levels { enter: 0.9, leave: 0.5, hold: 3 };
+    const LEVELS: Levels = Levels { enter: 0.9, leave: 0.5, calm: 3, hold: 0 };
 
     /// Where `probabilities` enter the state.
     fn entered(probabilities: &[f64], levels: &Levels) -> Vec<usize> {
@@ -70,10 +92,25 @@ mod tests {
 
     #[test]
     fn with_one_level_and_no_hold_every_crossing_is_told() {
-        for hold in [0, 1] {
-            let levels = Levels { enter: 0.6, leave: 0.6, hold };
+        for calm in [0, 1] {
+            let levels = Levels { calm, ..Levels::single(0.6) };
             assert_eq!(entered(&[0.7, 0.8, 0.6, 0.7, 0.1, 0.2, 0.61], &levels), [0, 3, 6]);
         }
+    }
+
+    #[test]
+    fn the_state_lasts_its_time_however_calm_it_is() {
+        let levels = Levels { hold: 6, ..LEVELS };
+        assert_eq!(entered(&[1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], &levels), [0, 9]);
+    }
+
+    #[test]
+    fn the_level_for_leaving_is_never_nothing() {
+        let threshold = |budget: f64| 1.0 - (budget / 1_000.0).min(1.0);
+        let levels = Levels::of_budget(threshold, 1.0);
+        assert_eq!((levels.enter, levels.leave), (0.999, 0.99));
+        let levels = Levels::of_budget(threshold, 250.0);
+        assert_eq!((levels.enter, levels.leave), (0.75, 0.5));
     }
 
     proptest! {

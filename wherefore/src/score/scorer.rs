@@ -9,10 +9,6 @@ use crate::{
     time::Timestamp,
 };
 
-/// Values in a row at or below the level for leaving that end an anomalous state.
-const HOLD: u32 = 100;
-/// The level for leaving belongs to a budget this many times larger.
-const LEAVING: f64 = 10.0;
 /// What is taken for the interval before there is one: the agent's own default.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// Values that a detector is shown again when it is made anew because the interval is another one.
@@ -128,12 +124,9 @@ impl<D: Detector> Score for Scorer<D> {
     }
 
     fn levels(&self, budget: f64) -> Levels {
-        let enter = self.detector.threshold(budget);
         match &self.rule {
-            Rule::AnyInterval => Levels { enter, leave: enter, hold: 1 },
-            Rule::ByInterval { .. } => {
-                Levels { enter, leave: self.detector.threshold(LEAVING * budget), hold: HOLD }
-            }
+            Rule::AnyInterval => Levels::single(self.detector.threshold(budget)),
+            Rule::ByInterval { .. } => Levels::of_budget(|budget| self.detector.threshold(budget), budget),
         }
     }
 }

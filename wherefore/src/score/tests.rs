@@ -134,11 +134,11 @@ fn the_levels_follow_from_the_interval_and_the_budget() {
     let mut scorer = record();
     scorer.score(at(0), 1.0);
     scorer.score(at(600), 1.0);
-    assert_eq!(scorer.levels(1.0), Levels { enter: 1.0 - 1.0 / 144.0, leave: 1.0 - 10.0 / 144.0, hold: 100 });
+    assert_eq!(scorer.levels(1.0), Levels::of_budget(|budget| 1.0 - budget / 144.0, 1.0));
     scorer.score(at(900), 1.0);
     assert_eq!(scorer.levels(2.0).enter, 1.0 - 2.0 / 288.0, "the first step was a gap");
     let own = anomalyzer(anomalyzer::Settings::default(), None);
-    assert_eq!(own.levels(1.0), Levels { enter: 0.6, leave: 0.6, hold: 1 });
+    assert_eq!(own.levels(1.0), Levels::single(0.6));
 }
 
 #[test]

@@ -110,8 +110,8 @@ fn every_case_of_the_newest_upstream() {
     let (mut compared, mut passed_over, mut wrong) = (0, 0, Vec::new());
     for case in list(&golden["head"]["cases"]) {
         let (name, config) = (text(&case["series"]), text(&case["config"]));
-        let (detector, data) = (&configs[config], &series[name]);
-        let settings = detector.settings();
+        let (mut detector, data) = (configs[config].clone(), &series[name]);
+        let settings = detector.settings().clone();
         let shuffles = settings.perm_count;
         let mut check = |what: &str, right: bool, ours: Option<f64>, theirs: &Value| {
             compared += 1;
@@ -140,7 +140,7 @@ fn every_case_of_the_newest_upstream() {
             passed_over += 1;
             continue;
         }
-        let ours = Some(detector.clone().judge(data).probability);
+        let ours = Some(detector.judge(data).probability);
         check("eval", agrees(ours, &case["eval"], shuffles), ours, &case["eval"]);
     }
     println!("{compared} values compared, {passed_over} passed over");

@@ -1,34 +1,96 @@
 //! Are the newest relative differences larger than chance would put there?
-//!
-//! The costliest of the tests: 0.1 ms for 30 points and 500 shuffles on a 2-core virtual machine.
 
 use super::{
-    primitives::{Window, abs_reldiff_into, rank_sum_of_last},
-    shuffle::Shuffler,
+    circle::{self, Circles},
+    primitives::{Window, abs_reldiff, rank_sum_of_last, ranks_into},
 };
 
-/// Share of shuffles of all values in which the active relative differences rank strictly lower than they
-/// do. `None` if there are too few differences.
-pub(super) fn diff(
-    values: &[f64],
-    reference_size: usize,
-    active_size: usize,
-    shuffles: usize,
-) -> Option<f64> {
-    let mut differences = vec![0.0; values.len().saturating_sub(1)];
-    abs_reldiff_into(values, &mut differences);
-    let active =
-        Window::new(&differences, reference_size.saturating_sub(1), active_size, active_size)?.active.len();
-    let observed = rank_sum_of_last(&differences, active);
+/// Tells this test's sample from others'.
+const SALT: u64 = 1;
 
-    let mut shuffler = Shuffler::new(values, 1);
-    let mut shuffled = values.to_vec();
-    let mut lower = 0_usize;
-    for _ in 0..shuffles {
-        let all = shuffled.len();
-        shuffler.shuffle_last(&mut shuffled, all);
-        abs_reldiff_into(&shuffled, &mut differences);
-        lower += usize::from(rank_sum_of_last(&differences, active) < observed);
+/// What the test uses again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Diff {
+    circles: Circles,
+    differences: Vec<f64>,
+    sorted: Vec<f64>,
+    ranks: Vec<usize>,
+}
+
+impl Diff {
+    /// Share of the arrangements of all values in which the active relative differences rank strictly lower than
+    /// they do; see [`Circles::shares`]. `None` if there are too few differences.
+    pub(super) fn share(
+        &mut self,
+        values: &[f64],
+        reference_size: usize,
+        active_size: usize,
+        shuffles: usize,
+    ) -> Option<f64> {
+        self.salted_share(values, reference_size, active_size, shuffles, SALT)
     }
-    Some(lower as f64 / shuffles as f64)
+
+    fn salted_share(
+        &mut self,
+        values: &[f64],
+        reference_size: usize,
+        active_size: usize,
+        shuffles: usize,
+        salt: u64,
+    ) -> Option<f64> {
+        let Self { circles, differences, sorted, ranks } = self;
+        differences.clear();
+        differences.extend(abs_reldiff(values));
+        let active =
+            Window::new(differences, reference_size.saturating_sub(1), active_size, active_size)?.active.len();
+        let observed = rank_sum_of_last(differences, active);
+
+        let [lower] = circles.shares(values, shuffles, salt, |circle, step| {
+            let all = circle.len();
+            differences.clear();
+            differences.extend(abs_reldiff(circle));
+            differences.extend(abs_reldiff(&[circle[all - 1], circle[0]]));
+            let nan = differences.iter().fold(false, |nan, difference| nan | difference.is_nan());
+            differences.extend_from_within(..);
+            if nan {
+                let [lower, _] = circle::by_ranks(differences, all - 1, active, observed, step);
+                return [lower];
+            }
+            sorted.clear();
+            sorted.extend_from_slice(&differences[..all]);
+            sorted.sort_unstable_by(f64::total_cmp);
+            let lower = if active == 1 {
+                alone(&differences[..=all], sorted, observed)
+            } else {
+                ranks_into(ranks, &differences[..all], sorted);
+                ranks.extend_from_within(..);
+                together(differences, ranks, active, observed)
+            };
+            [lower as f64 / all as f64]
+        });
+        Some(lower)
+    }
+}
+
+/// Cuts of a circle without NaN, which ends with its first difference again, whose last difference ranks below
+/// `observed`. A cut takes the difference behind the last one away.
+fn alone(differences: &[f64], sorted: &[f64], observed: i64) -> usize {
+    let Some(place) = usize::try_from(observed).ok().and_then(|observed| observed.checked_sub(1)) else {
+        return 0;
+    };
+    // The largest that rank below `observed`: among all differences, and without a smaller one.
+    let (largest, without) = (sorted[place], sorted[place + 1]);
+    let lower = |pair: &[f64]| pair[0] <= largest || (pair[0] <= without && pair[1] < pair[0]);
+    differences.windows(2).map(|pair| usize::from(lower(pair))).sum()
+}
+
+/// The same for the last `active` differences; both hold the circle twice.
+fn together(differences: &[f64], ranks: &[usize], active: usize, observed: i64) -> usize {
+    let lower = |cut: usize| {
+        let taken_away = differences[cut + active];
+        let larger = differences[cut..cut + active].iter().filter(|&&one| one > taken_away).count();
+        let sum: usize = ranks[cut..cut + active].iter().sum();
+        ((sum - larger) as i64) < observed
+    };
+    (0..ranks.len() / 2).map(|cut| usize::from(lower(cut))).sum()
 }

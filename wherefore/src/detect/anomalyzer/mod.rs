@@ -6,6 +6,7 @@
 //! history always gives the same probability.
 
 mod cdf;
+mod circle;
 mod combine;
 mod diff;
 mod fence;
@@ -15,6 +16,8 @@ pub mod primitives;
 mod rank;
 mod settings;
 mod shuffle;
+
+use arrayvec::ArrayVec;
 
 pub use self::settings::{Method, Settings, SettingsError};
 use super::{Detector, Evaluation, Newest};
@@ -27,6 +30,19 @@ pub struct Anomalyzer {
     methods: Vec<Method>,
     /// The probability that is an alert when exceeded.
     threshold: f64,
+    scratch: Scratch,
+}
+
+/// What each method says.
+pub type Raw = ArrayVec<(Method, Option<f64>), { Method::ALL.len() }>;
+
+/// What the tests use again, so that only a history longer than those before makes them allocate.
+#[derive(Clone, Debug, Default)]
+struct Scratch {
+    diff: diff::Diff,
+    ranks: rank::Ranks,
+    ks: ks::Ks,
+    cdf: cdf::Cdf,
 }
 
 /// What wherefore's first version alerted above.
@@ -42,7 +58,7 @@ impl Anomalyzer {
         let mut methods = settings.methods.clone();
         methods.sort_unstable();
         methods.dedup();
-        Ok(Self { settings, methods, threshold: ORIGINAL_THRESHOLD })
+        Ok(Self { settings, methods, threshold: ORIGINAL_THRESHOLD, scratch: Scratch::default() })
     }
 
     /// Alerts above this probability; without, above [`ORIGINAL_THRESHOLD`].
@@ -60,25 +76,39 @@ impl Anomalyzer {
 
     /// What each method says before its value is clamped to 0..=1; `None` where it does not apply to so short
     /// a history, NaN where it has no answer. Empty while the delay lasts.
-    #[must_use]
-    pub fn raw(&self, history: &[f64]) -> Vec<(Method, Option<f64>)> {
+    pub fn raw(&mut self, history: &[f64]) -> Raw {
+        self.ask(history, |_| false)
+    }
+
+    /// Asks one method after the other, until `enough` is said of what is there.
+    fn ask(&mut self, history: &[f64], enough: impl Fn(&Raw) -> bool) -> Raw {
+        let mut raw = Raw::new();
         if self.waits(history) {
-            return Vec::new();
+            return raw;
         }
-        let mut ranks = None;
-        self.methods
-            .iter()
-            .map(|&method| {
-                let value = match method {
-                    Method::HighRank | Method::LowRank => {
-                        let ranks = ranks.get_or_insert_with(|| self.ranks(history));
-                        ranks.map(|(high, low)| if method == Method::HighRank { high } else { low })
-                    }
-                    _ => self.value(method, history),
-                };
-                (method, value)
-            })
-            .collect()
+        let Settings { upper_bound, lower_bound, active_size: active, perm_count: shuffles, .. } = self.settings;
+        let reference = self.settings.reference_size();
+        let Scratch { diff, ranks, ks, cdf } = &mut self.scratch;
+        let mut both_ranks = None;
+        for &method in &self.methods {
+            let value = match method {
+                Method::Magnitude => magnitude::magnitude(history, reference, active),
+                Method::Diff => diff.share(history, reference, active, shuffles),
+                Method::HighRank | Method::LowRank => {
+                    let ranks =
+                        both_ranks.get_or_insert_with(|| ranks.shares(history, reference, active, shuffles));
+                    ranks.map(|[high, low]| if method == Method::HighRank { high } else { low })
+                }
+                Method::Fence => Some(fence::fence(history, active, upper_bound, lower_bound)),
+                Method::Ks => ks.share(history, reference, active, shuffles),
+                Method::Cdf => cdf.value(history, reference, active),
+            };
+            raw.push((method, value));
+            if enough(&raw) {
+                break;
+            }
+        }
+        raw
     }
 
     fn waits(&self, history: &[f64]) -> bool {
@@ -90,40 +120,14 @@ impl Anomalyzer {
         self.settings.reference_size().saturating_add(self.settings.active_size)
     }
 
-    fn ranks(&self, history: &[f64]) -> Option<(f64, f64)> {
-        let settings = &self.settings;
-        rank::high_and_low(history, settings.reference_size(), settings.active_size, settings.perm_count)
-    }
-
-    fn value(&self, method: Method, history: &[f64]) -> Option<f64> {
-        let settings = &self.settings;
-        let (reference, active, shuffles) =
-            (settings.reference_size(), settings.active_size, settings.perm_count);
-        match method {
-            Method::Magnitude => magnitude::magnitude(history, reference, active),
-            Method::Diff => diff::diff(history, reference, active, shuffles),
-            Method::HighRank => self.ranks(history).map(|(high, _)| high),
-            Method::LowRank => self.ranks(history).map(|(_, low)| low),
-            Method::Fence => Some(fence::fence(history, active, settings.upper_bound, settings.lower_bound)),
-            Method::Ks => ks::ks(history, reference, active, shuffles),
-            Method::Cdf => cdf::cdf(history, reference, active),
-        }
-    }
-}
-
-impl Anomalyzer {
     /// The verdict on the last of `history` (oldest first).
     ///
     /// While the gate of magnitude is closed, it is 0 and magnitude the only part: the other tests are not run.
     #[must_use]
     pub fn judge(&mut self, history: &[f64]) -> Evaluation {
-        if self.methods.contains(&Method::Magnitude) && !self.waits(history) {
-            let magnitude = [(Method::Magnitude, self.value(Method::Magnitude, history))];
-            if combine::gate_is_closed(&magnitude, self.settings.sensitivity) {
-                return combine::combine(&magnitude, self.settings.sensitivity);
-            }
-        }
-        combine::combine(&self.raw(history), self.settings.sensitivity)
+        let sensitivity = self.settings.sensitivity;
+        let raw = self.ask(history, |raw| combine::gate_is_closed(raw, sensitivity));
+        combine::combine(&raw, sensitivity)
     }
 }
 

@@ -9,7 +9,11 @@ pub fn mean(x: &[f64]) -> f64 {
 /// Differences of neighbours, `n - 1` of them; `None` below two points.
 #[must_use]
 pub fn diff(x: &[f64]) -> Option<Vec<f64>> {
-    (x.len() >= 2).then(|| x.windows(2).map(|pair| pair[1] - pair[0]).collect())
+    (x.len() >= 2).then(|| differences(x).collect())
+}
+
+pub(super) fn differences(x: &[f64]) -> impl Iterator<Item = f64> {
+    x.windows(2).map(|pair| pair[1] - pair[0])
 }
 
 /// Differences of neighbours by the newer of the two, `n - 1` of them; `None` below two points.
@@ -20,11 +24,9 @@ pub fn reldiff(x: &[f64]) -> Option<Vec<f64>> {
     (x.len() >= 2).then(|| x.windows(2).map(|pair| relative(pair[0], pair[1])).collect())
 }
 
-/// Writes the sizes of the relative differences of `x` to `out`, whose length is one less.
-pub(super) fn abs_reldiff_into(x: &[f64], out: &mut [f64]) {
-    for (out, pair) in out.iter_mut().zip(x.windows(2)) {
-        *out = relative(pair[0], pair[1]).abs();
-    }
+/// The sizes of the relative differences of `x`, one fewer than points.
+pub(super) fn abs_reldiff(x: &[f64]) -> impl Iterator<Item = f64> {
+    x.windows(2).map(|pair| relative(pair[0], pair[1]).abs())
 }
 
 fn relative(older: f64, newer: f64) -> f64 {
@@ -69,6 +71,12 @@ pub(super) fn rank_of(x: &[f64], value: f64) -> i64 {
         }
     }
     before + smaller
+}
+
+/// Writes the rank of each element of `x`, none of which is NaN, to `ranks`; `sorted` holds the same elements.
+pub(super) fn ranks_into(ranks: &mut Vec<usize>, x: &[f64], sorted: &[f64]) {
+    ranks.clear();
+    ranks.extend(x.iter().map(|value| sorted.partition_point(|other| other < value)));
 }
 
 /// Sum of the ranks of the last `count` elements.

@@ -1,107 +1,115 @@
 //! Are the active values higher, or lower, than chance would make them?
 
 use super::{
-    primitives::{Window, rank},
-    shuffle::Shuffler,
+    circle::{self, Circles},
+    primitives::{Window, rank_sum_of_last, ranks_into},
 };
 
-/// Most additions spent on an exact answer; beyond it shuffles are cheaper.
-const EXACT_COST: usize = 40_000;
+/// Most additions spent on an exact answer: some 0.1 ms.
+const EXACT_COST: usize = 100_000;
 
-/// Shares of the arrangements of all values whose active values rank (strictly) lower, and higher, than they
-/// do: upstream's `highrank` and `lowrank`. `None` if there are fewer reference than active values.
-///
-/// Exact where that is cheap (always for an active window of one point), else from `shuffles` shuffles.
-pub(super) fn high_and_low(
-    values: &[f64],
-    reference_size: usize,
-    active_size: usize,
-    shuffles: usize,
-) -> Option<(f64, f64)> {
-    let active = Window::new(values, reference_size, active_size, active_size)?.active.len();
-    let mut ranks = rank(values);
-    let observed: i64 = ranks[ranks.len() - active..].iter().sum();
-    let shares = if active == 1 {
-        count(ranks.iter().copied(), ranks.len(), observed)
-    } else if (values.len() * active).pow(2) <= EXACT_COST {
-        exact(&ranks, active, observed)
-    } else {
-        let mut shuffler = Shuffler::new(values, 0);
-        let sums = (0..shuffles).map(|_| {
-            shuffler.shuffle_last(&mut ranks, active);
-            ranks[ranks.len() - active..].iter().sum()
-        });
-        count(sums, shuffles, observed)
-    };
-    Some(shares)
+/// Tells this test's sample from others'.
+const SALT: u64 = 0;
+
+/// What the tests use again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ranks {
+    circles: Circles,
+    sorted: Vec<f64>,
+    ranks: Vec<usize>,
+    elements: Vec<f64>,
+    choices: Vec<f64>,
 }
 
-fn count(sums: impl Iterator<Item = i64>, of: usize, observed: i64) -> (f64, f64) {
-    let (mut lower, mut higher) = (0_usize, 0_usize);
-    for sum in sums {
-        lower += usize::from(sum < observed);
-        higher += usize::from(sum > observed);
+impl Ranks {
+    /// Shares of the arrangements of all values whose active values rank (strictly) lower, and higher, than they
+    /// do: upstream's `highrank` and `lowrank`. `None` if there are fewer reference than active values.
+    ///
+    /// Exact where that is cheap, always for an active window of one point; else as [`Circles::shares`].
+    pub(super) fn shares(
+        &mut self,
+        values: &[f64],
+        reference_size: usize,
+        active_size: usize,
+        shuffles: usize,
+    ) -> Option<[f64; 2]> {
+        let active = Window::new(values, reference_size, active_size, active_size)?.active;
+        if values.iter().any(|value| value.is_nan()) {
+            // Ranks depend on where NaN stands.
+            let observed = rank_sum_of_last(values, active.len());
+            return Some(self.circles.shares(values, shuffles, SALT, |circle, step| {
+                self.elements.clear();
+                self.elements.extend_from_slice(circle);
+                self.elements.extend_from_slice(circle);
+                circle::by_ranks(&self.elements, circle.len(), active.len(), observed, step)
+            }));
+        }
+        if let &[last] = active {
+            let share = |count: usize| count as f64 / values.len() as f64;
+            let lower = values.iter().map(|&value| usize::from(value < last)).sum();
+            let higher = values.iter().map(|&value| usize::from(value > last)).sum();
+            return Some([share(lower), share(higher)]);
+        }
+        self.sorted.clear();
+        self.sorted.extend_from_slice(values);
+        self.sorted.sort_unstable_by(f64::total_cmp);
+        ranks_into(&mut self.ranks, values, &self.sorted);
+        Some(self.exact(active.len()).unwrap_or_else(|| self.sampled(active.len(), shuffles)))
     }
-    (lower as f64 / of as f64, higher as f64 / of as f64)
-}
 
-/// Counts the choices of `active` ranks by their sum, one rank after the other.
-fn exact(ranks: &[i64], active: usize, observed: i64) -> (f64, f64) {
-    // A rank is at least -1 (NaN): one more makes it an index.
-    let observed = observed + active as i64;
-    let width = ranks.len() * active + 1;
-    // choices[k * width + s]: ways to take k of the ranks so far with sum s.
-    let mut choices = vec![0.0_f64; (active + 1) * width];
-    choices[0] = 1.0;
-    for &rank in ranks {
-        let step = usize::try_from(rank + 1).unwrap_or_default();
-        for k in (1..=active).rev() {
-            let (fewer, these) = choices.split_at_mut(k * width);
-            let fewer = &fewer[(k - 1) * width..];
-            for (to, from) in these[step..width].iter_mut().zip(fewer) {
-                *to += from;
+    /// Counts the choices of `active` ranks by their sum, one rank after the other. `None` if that is too dear.
+    fn exact(&mut self, active: usize) -> Option<[f64; 2]> {
+        let Self { ranks, choices, .. } = self;
+        // Sums up to the one seen are counted, by the ranks or by what they lack, whichever are fewer.
+        let largest = ranks.len() - 1;
+        let sum: usize = ranks[ranks.len() - active..].iter().sum();
+        let lack = active * largest - sum;
+        let width = sum.min(lack) + 1;
+        if ranks.len().saturating_mul(active).saturating_mul(width) > EXACT_COST {
+            return None;
+        }
+        // choices[k * width + s]: ways to take k of the ranks so far with sum s.
+        choices.clear();
+        choices.resize((active + 1) * width, 0.0);
+        choices[0] = 1.0;
+        for (before, &rank) in ranks.iter().enumerate() {
+            let step = if lack < sum { largest - rank } else { rank };
+            if step >= width {
+                continue;
+            }
+            for k in (1..=active.min(before + 1)).rev() {
+                let (fewer, these) = choices.split_at_mut(k * width);
+                let fewer = &fewer[(k - 1) * width..];
+                for (to, from) in these[step..width].iter_mut().zip(fewer) {
+                    *to += from;
+                }
             }
         }
-    }
-    let (mut all, mut lower, mut higher) = (0.0, 0.0, 0.0);
-    for (sum, &ways) in choices[active * width..].iter().enumerate() {
-        all += ways;
-        match (sum as i64).cmp(&observed) {
-            std::cmp::Ordering::Less => lower += ways,
-            std::cmp::Ordering::Equal => {}
-            std::cmp::Ordering::Greater => higher += ways,
-        }
-    }
-    (lower / all, higher / all)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_of_four_by_hand() {
-        // Ranks 0 1 2 3, the active ones sum to 5: of the six pairs five sum to less, none to more.
-        assert_eq!(high_and_low(&[1.0, 2.0, 3.0, 4.0], 8, 2, 500), Some((5.0 / 6.0, 0.0)));
-        // Ranks 2 3 0 1: all but the pair itself sum to more than 1.
-        assert_eq!(high_and_low(&[3.0, 4.0, 1.0, 2.0], 8, 2, 500), Some((0.0, 5.0 / 6.0)));
-        assert_eq!(high_and_low(&[7.0; 4], 8, 2, 500), Some((0.0, 0.0)));
+        let all = (0..active).fold(1.0, |all, k| all * (ranks.len() - k) as f64 / (k + 1) as f64);
+        let (&equal, below) = choices[active * width..].split_last()?;
+        let below: f64 = below.iter().sum();
+        let above = (all - below - equal).max(0.0);
+        let shares = [below / all, above / all];
+        Some(if lack < sum { [shares[1], shares[0]] } else { shares })
     }
 
-    #[test]
-    fn shuffles_agree_with_the_exact_answer() {
-        let values: Vec<f64> = (0..30).map(|i| f64::from(i * 7919 % 101)).collect();
-        let ranks = rank(&values);
-        let observed: i64 = ranks[25..].iter().sum();
-        let (high, low) = exact(&ranks, 5, observed);
-        let mut shuffler = Shuffler::new(&values, 0);
-        let mut shuffled = ranks;
-        let sums = (0..20_000).map(|_| {
-            shuffler.shuffle_last(&mut shuffled, 5);
-            shuffled[25..].iter().sum()
-        });
-        let (sampled_high, sampled_low) = count(sums, 20_000, observed);
-        // Standard error below 0.0036.
-        assert!((high - sampled_high).abs() < 0.015 && (low - sampled_low).abs() < 0.015);
+    fn sampled(&mut self, active: usize, shuffles: usize) -> [f64; 2] {
+        let Self { circles, ranks, elements, sorted, .. } = self;
+        let observed: usize = ranks[ranks.len() - active..].iter().sum();
+        // Whole numbers: their sums are exact.
+        sorted.clear();
+        sorted.extend(ranks.iter().map(|&rank| rank as f64));
+        circles.shares(sorted, shuffles, SALT, |circle, _| {
+            elements.clear();
+            elements.extend_from_slice(circle);
+            elements.extend_from_slice(&circle[..active - 1]);
+            let (mut lower, mut higher) = (0_usize, 0_usize);
+            for window in elements.windows(active) {
+                let sum: f64 = window.iter().sum();
+                lower += usize::from(sum < observed as f64);
+                higher += usize::from(sum > observed as f64);
+            }
+            [lower, higher].map(|count| count as f64 / circle.len() as f64)
+        })
     }
 }

@@ -1,5 +1,15 @@
 //! The chance in the permutation tests, the same for the same history.
 
+/// Most arrangements that are all looked at: as many as seven different values have.
+pub(super) const EXACT: u64 = 5_040;
+
+/// Samples after which a sample may be found precise enough, and after which it is asked again.
+const BATCH: usize = 16;
+
+/// A sample is precise enough when its variance, which is only estimated, is this many times smaller than that
+/// of independent shuffles.
+const MARGIN: f64 = 2.0;
+
 /// A random generator (`SplitMix64`: Steele, Lea and Flood 2014), seeded from the values it will shuffle: the
 /// same history gives the same probability on every machine, and two series do not share their errors.
 pub(super) struct Shuffler(u64);
@@ -34,6 +44,49 @@ impl Shuffler {
             let other = self.below(i + 1);
             values.swap(i, other);
         }
+    }
+}
+
+/// Means of shares over a sample, and how sure they are.
+pub(super) struct Means<const N: usize> {
+    samples: usize,
+    sums: [f64; N],
+    squares: [f64; N],
+}
+
+impl<const N: usize> Default for Means<N> {
+    fn default() -> Self {
+        Self { samples: 0, sums: [0.0; N], squares: [0.0; N] }
+    }
+}
+
+impl<const N: usize> Means<N> {
+    pub(super) fn add(&mut self, shares: [f64; N]) {
+        self.samples += 1;
+        for (i, share) in shares.into_iter().enumerate() {
+            self.sums[i] += share;
+            self.squares[i] += share * share;
+        }
+    }
+
+    pub(super) fn values(&self) -> [f64; N] {
+        self.sums.map(|sum| sum / self.samples as f64)
+    }
+
+    /// Whether the sample shall go on until it is as precise as `shuffles` independent shuffles.
+    pub(super) fn wants_more(&self, shuffles: usize) -> bool {
+        let asked = self.samples > 0 && self.samples.is_multiple_of(BATCH);
+        self.samples < shuffles && !(asked && self.as_precise_as(shuffles))
+    }
+
+    /// Whether each mean has at most the variance of `shuffles` independent ones, p (1 - p) / shuffles.
+    fn as_precise_as(&self, shuffles: usize) -> bool {
+        let samples = self.samples as f64;
+        self.sums.iter().zip(self.squares).all(|(sum, squares)| {
+            let mean = sum / samples;
+            let variance = (squares / samples - mean * mean) / (samples - 1.0);
+            MARGIN * variance <= mean * (1.0 - mean) / shuffles as f64
+        })
     }
 }
 

@@ -43,7 +43,7 @@ proptest! {
     /// are seeded by the values, so those tests may differ by chance: 50 shuffles twice, five sigma.
     #[test]
     fn scale_does_not_matter(values in series(), active in 1_usize..4) {
-        let detector = all(active, 4);
+        let mut detector = all(active, 4);
         let doubled: Vec<f64> = values.iter().map(|value| value * 2.0).collect();
         for ((method, one), (_, two)) in detector.raw(&values).into_iter().zip(detector.raw(&doubled)) {
             match (method, one, two) {
@@ -59,8 +59,8 @@ proptest! {
     /// With the whole history as reference, the order of the earlier values matters to neither mean nor rank.
     #[test]
     fn order_of_the_reference_does_not_matter(mut values in series(), last in 0.0..1e12_f64) {
-        let detector = Anomalyzer::new(Settings { n_seasons: 50, ..Settings::default() }).unwrap();
-        let pick = |values: &[f64]| {
+        let mut detector = Anomalyzer::new(Settings { n_seasons: 50, ..Settings::default() }).unwrap();
+        let mut pick = |values: &[f64]| {
             let raw = detector.raw(values);
             raw.into_iter().filter(|(method, _)| *method != Method::Diff).collect::<Vec<_>>()
         };
@@ -77,9 +77,9 @@ proptest! {
 #[test]
 fn methods_apply_from_the_least_number_of_points_on() {
     for active in 1..5 {
-        let detector = all(active, 12);
+        let mut detector = all(active, 12);
         for method in Method::ALL {
-            let not_yet = |points: usize| {
+            let mut not_yet = |points: usize| {
                 let values: Vec<f64> = (0..points).map(|i| i as f64).collect();
                 detector.raw(&values).contains(&(method, None))
             };

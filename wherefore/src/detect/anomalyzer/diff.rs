@@ -2,7 +2,7 @@
 
 use super::{
     circle::{self, Circles},
-    primitives::{Window, abs_reldiff, rank_sum_of_last, ranks_into},
+    primitives::{Window, abs_reldiff, rank_sum_of_last},
 };
 
 /// Tells this test's sample from others'.
@@ -13,11 +13,17 @@ const SALT: u64 = 1;
 pub(super) struct Diff {
     circles: Circles,
     differences: Vec<f64>,
-    sorted: Vec<f64>,
+    /// The sizes of a circle's differences, which are ordered as their bits are.
+    bits: Vec<u64>,
     ranks: Vec<usize>,
 }
 
 impl Diff {
+    /// How many circles the last answer is a sample of; 0 for an exact one.
+    pub(super) const fn samples(&self) -> usize {
+        self.circles.samples
+    }
+
     /// Share of the arrangements of all values in which the active relative differences rank strictly lower than
     /// they do; see [`Circles::shares`]. `None` if there are too few differences.
     pub(super) fn share(
@@ -30,7 +36,8 @@ impl Diff {
         self.salted_share(values, reference_size, active_size, shuffles, SALT)
     }
 
-    fn salted_share(
+    /// The same with another seed.
+    pub(super) fn salted_share(
         &mut self,
         values: &[f64],
         reference_size: usize,
@@ -38,7 +45,7 @@ impl Diff {
         shuffles: usize,
         salt: u64,
     ) -> Option<f64> {
-        let Self { circles, differences, sorted, ranks } = self;
+        let Self { circles, differences, bits, ranks } = self;
         differences.clear();
         differences.extend(abs_reldiff(values));
         let active =
@@ -56,14 +63,15 @@ impl Diff {
                 let [lower, _] = circle::by_ranks(differences, all - 1, active, observed, step);
                 return [lower];
             }
-            sorted.clear();
-            sorted.extend_from_slice(&differences[..all]);
-            sorted.sort_unstable_by(f64::total_cmp);
+            bits.clear();
+            bits.extend(differences[..all].iter().map(|difference| difference.to_bits()));
             let lower = if active == 1 {
-                alone(&differences[..=all], sorted, observed)
+                alone(&differences[..=all], bits, observed)
             } else {
-                ranks_into(ranks, &differences[..all], sorted);
-                ranks.extend_from_within(..);
+                bits.sort_unstable();
+                let rank = |difference: &f64| bits.partition_point(|&other| other < difference.to_bits());
+                ranks.clear();
+                ranks.extend(differences.iter().map(rank));
                 together(differences, ranks, active, observed)
             };
             [lower as f64 / all as f64]
@@ -74,13 +82,15 @@ impl Diff {
 
 /// Cuts of a circle without NaN, which ends with its first difference again, whose last difference ranks below
 /// `observed`. A cut takes the difference behind the last one away.
-fn alone(differences: &[f64], sorted: &[f64], observed: i64) -> usize {
+fn alone(differences: &[f64], bits: &mut [u64], observed: i64) -> usize {
     let Some(place) = usize::try_from(observed).ok().and_then(|observed| observed.checked_sub(1)) else {
         return 0;
     };
     // The largest that rank below `observed`: among all differences, and without a smaller one.
-    let (largest, without) = (sorted[place], sorted[place + 1]);
-    let lower = |pair: &[f64]| pair[0] <= largest || (pair[0] <= without && pair[1] < pair[0]);
+    let (_, &mut largest, larger) = bits.select_nth_unstable(place);
+    let without = larger.iter().fold(u64::MAX, |least, &bits| least.min(bits));
+    let (largest, without) = (f64::from_bits(largest), f64::from_bits(without));
+    let lower = |pair: &[f64]| (pair[0] <= largest) | ((pair[0] <= without) & (pair[1] < pair[0]));
     differences.windows(2).map(|pair| usize::from(lower(pair))).sum()
 }
 

@@ -1,9 +1,9 @@
 //! Kolmogorov-Smirnov: do active and reference values come from the same distribution?
 
 use super::{
-    circle::advance,
     primitives::Window,
-    shuffle::{EXACT, Means, Shuffler},
+    shuffle::{Means, Shuffler},
+    subset::Subset,
 };
 
 /// Tells this test's sample from others'.
@@ -15,22 +15,22 @@ const SALT: u64 = 2;
 /// `None` if there are fewer reference than active values, or not a whole multiple.
 #[must_use]
 pub fn statistic(values: &[f64], reference_size: usize, active_size: usize) -> Option<f64> {
-    Ks::default().observed(values, reference_size, active_size)
+    Ks::default().observe(values, reference_size, active_size)
 }
 
 /// The test, and what it uses again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ks {
+    /// The windows, and all values, in ascending order.
     reference: Vec<f64>,
     active: Vec<f64>,
-    /// The values of both windows.
+    sorted: Vec<f64>,
+    /// Which values lie in the windows of an arrangement.
+    subset: Subset,
     chosen: Vec<f64>,
-    values: Vec<f64>,
-    marks: Vec<bool>,
-    /// `shares[a]` is a / active values, and then r / reference values: what has passed.
-    active_shares: Vec<f64>,
-    reference_shares: Vec<f64>,
     chances: Vec<f64>,
+    /// How many choices of values the last answer is a sample of; 0 for an exact one.
+    pub(super) samples: usize,
 }
 
 impl Ks {
@@ -38,8 +38,8 @@ impl Ks {
     /// [`statistic`].
     ///
     /// Which of the windows' values are active is always counted. Which values lie in the windows is counted
-    /// where there are few choices, as where they hold all; else it is a seeded sample, which goes on until it
-    /// is as precise as `shuffles` independent shuffles.
+    /// where there are few choices, as where they hold all; else choices are drawn, by the seed of the values,
+    /// until the share is as precise as from `shuffles` independent shuffles.
     pub(super) fn share(
         &mut self,
         values: &[f64],
@@ -47,103 +47,110 @@ impl Ks {
         active_size: usize,
         shuffles: usize,
     ) -> Option<f64> {
-        let observed = self.observed(values, reference_size, active_size)?;
+        self.samples = 0;
+        let observed = self.observe(values, reference_size, active_size)?;
         if observed == 0.0 {
             return Some(0.0);
         }
-        let steps = |count: usize| (0..=count).map(move |passed| passed as f64 / count as f64);
-        self.active_shares.clear();
-        self.active_shares.extend(steps(self.active.len()));
-        self.reference_shares.clear();
-        self.reference_shares.extend(steps(self.reference.len()));
-
-        let windows = self.reference.len() + self.active.len();
-        self.values.clear();
-        self.values.extend_from_slice(values);
+        sort_into(&mut self.sorted, values);
+        self.subset.start(self.reference.len() + self.active.len(), values.len());
         let mut means = Means::default();
-        if few(values.len(), windows) {
-            self.values.sort_unstable_by(f64::total_cmp);
-            self.marks.clear();
-            self.marks.resize(values.len() - windows, false);
-            self.marks.resize(values.len(), true);
-            loop {
-                let marked = self.values.iter().zip(&self.marks).filter(|(_, mark)| **mark);
-                self.chosen.clear();
-                self.chosen.extend(marked.map(|(value, _)| value));
-                means.add([self.share_of_chosen(observed)]);
-                if !advance(&mut self.marks, bool::cmp) {
-                    break;
-                }
+        if self.subset.are_few() {
+            means.add([self.share_of_subset(observed)]);
+            while self.subset.advance() {
+                means.add([self.share_of_subset(observed)]);
             }
         } else {
             let mut shuffler = Shuffler::new(values, SALT);
             while means.wants_more(shuffles) {
-                shuffler.shuffle_last(&mut self.values, windows);
-                self.chosen.clear();
-                self.chosen.extend_from_slice(&self.values[values.len() - windows..]);
-                self.chosen.sort_unstable_by(f64::total_cmp);
-                means.add([self.share_of_chosen(observed)]);
+                self.subset.draw(&mut shuffler);
+                means.add([self.share_of_subset(observed)]);
             }
+            self.samples = means.samples();
         }
         let [share] = means.values();
         Some(share)
     }
 
-    /// The distance; keeps the windows' values, sorted.
-    fn observed(&mut self, values: &[f64], reference_size: usize, active_size: usize) -> Option<f64> {
+    /// The distance; keeps the windows.
+    fn observe(&mut self, values: &[f64], reference_size: usize, active_size: usize) -> Option<f64> {
         let window = Window::new(values, reference_size, active_size, active_size)?;
         if !window.reference.len().is_multiple_of(window.active.len()) {
             return None;
         }
-        let sort = |sorted: &mut Vec<f64>, values: &[f64]| {
-            sorted.clear();
-            sorted.extend_from_slice(values);
-            sorted.sort_unstable_by(f64::total_cmp);
-        };
-        sort(&mut self.reference, window.reference);
-        sort(&mut self.active, window.active);
-        let Self { reference, active, .. } = self;
-        let ends = [reference[0], active[0], reference[reference.len() - 1], active[active.len() - 1]];
-        let low = if ends[0].total_cmp(&ends[1]).is_lt() { ends[0] } else { ends[1] };
-        let high = if ends[2].total_cmp(&ends[3]).is_gt() { ends[2] } else { ends[3] };
+        let Self { reference, active, chosen, .. } = self;
+        sort_into(reference, window.reference);
+        sort_into(active, window.active);
+        sort_into(chosen, &values[values.len() - reference.len() - active.len()..]);
         let (mut largest, mut in_reference, mut in_active) = (0.0_f64, 0, 0);
-        for point in grid(low, high, reference.len() + active.len()) {
+        for point in grid(chosen) {
             in_reference += passed(&reference[in_reference..], point);
             in_active += passed(&active[in_active..], point);
-            let gap = in_active as f64 / active.len() as f64 - in_reference as f64 / reference.len() as f64;
-            largest = largest.max(gap.abs());
+            largest = largest.max((share(in_active, active) - share(in_reference, reference)).abs());
         }
         Some(largest)
     }
 
-    /// The share of the choices of active values among the chosen, which are sorted, whose distance is smaller.
-    ///
-    /// The windows draw the values from the lowest to the highest; what is too far apart at a point of the grid
-    /// is given up there. That is the counting of lattice paths (Hodges 1958), with chances in place of counts.
-    fn share_of_chosen(&mut self, observed: f64) -> f64 {
-        let Self { chosen, active_shares, reference_shares, chances, .. } = self;
-        let (active, reference) = (active_shares.len() - 1, reference_shares.len() - 1);
+    /// The share of the choices of active values among those of the subset whose distance is smaller.
+    fn share_of_subset(&mut self, observed: f64) -> f64 {
+        self.chosen.clear();
+        self.chosen.extend(self.subset.places().iter().map(|&place| self.sorted[place]));
+        if self.active.len() == 1 { self.alone(observed) } else { self.together(observed) }
+    }
+
+    /// With one active value: neither below nor above it, beyond a point of the grid, may too many others lie.
+    fn alone(&self, observed: f64) -> f64 {
+        let Self { chosen, reference, .. } = self;
+        let far = |passed: usize, in_active: f64| (in_active - share(passed, reference)).abs() >= observed;
+        let others = 1..=reference.len();
+        let below = others.clone().find(|&below| far(below, 0.0)).unwrap_or(chosen.len());
+        let above = others.clone().find(|&above| far(reference.len() - above, 1.0)).unwrap_or(chosen.len());
+        // It lies with or above the first, and with or below the second.
+        let (lowest, highest) = (chosen.len() - above, below - 1);
+        let (mut from, mut to) = (0, 0);
+        for point in grid(chosen) {
+            to += passed(&chosen[to..], point);
+            from = if to <= lowest { to } else { from };
+            if to > highest {
+                return share(to - from, chosen);
+            }
+        }
+        share(chosen.len() - from, chosen)
+    }
+
+    /// With several: the windows draw the values from the lowest to the highest, and what is too far apart at a
+    /// point of the grid is given up there. That is the counting of lattice paths (Hodges 1958), with chances in
+    /// place of counts.
+    fn together(&mut self, observed: f64) -> f64 {
+        let Self { chosen, reference, active, chances, .. } = self;
         // chances[a]: that a of the values drawn so far are active, and were never too far apart.
         chances.clear();
-        chances.resize(active + 1, 0.0);
+        chances.resize(active.len() + 1, 0.0);
         chances[0] = 1.0;
         let mut drawn = 0;
-        for point in grid(chosen[0], chosen[chosen.len() - 1], chosen.len()) {
+        for point in grid(chosen) {
             let before = drawn;
             drawn += passed(&chosen[drawn..], point);
+            if drawn == before {
+                continue;
+            }
             for drawn in before..drawn {
-                let each = 1.0 / (chosen.len() - drawn) as f64;
-                for a in (drawn.saturating_sub(reference)..=active.min(drawn + 1)).rev() {
-                    let to_reference = (reference + a - drawn.min(reference + a)) as f64;
-                    chances[a] *= to_reference * each;
-                    if a > 0 {
-                        chances[a] += chances[a - 1] * (active - (a - 1)) as f64 * each;
-                    }
+                let left = (chosen.len() - drawn) as f64;
+                let (mut active_left, mut reference_left) =
+                    (active.len() as f64, reference.len() as f64 - drawn as f64);
+                let mut from_fewer = 0.0;
+                for chance in &mut *chances {
+                    let more = *chance * active_left / left;
+                    *chance = *chance * reference_left / left + from_fewer;
+                    from_fewer = more;
+                    active_left -= 1.0;
+                    reference_left += 1.0;
                 }
             }
-            for a in drawn.saturating_sub(reference)..=active.min(drawn) {
-                if (active_shares[a] - reference_shares[drawn - a]).abs() >= observed {
-                    chances[a] = 0.0;
+            for (in_active, chance) in chances.iter_mut().enumerate().take(drawn + 1) {
+                let in_reference = share(drawn - in_active, reference);
+                if (share(in_active, active) - in_reference).abs() >= observed {
+                    *chance = 0.0;
                 }
             }
         }
@@ -151,10 +158,22 @@ impl Ks {
     }
 }
 
-/// A point for each of `values`, in equal steps from `low` on; rounding may keep the last one from `high`.
-fn grid(low: f64, high: f64, values: usize) -> impl Iterator<Item = f64> {
-    let step = (high - low) / (values - 1) as f64;
-    std::iter::successors(Some(low), move |point| Some(point + step)).take(values)
+fn sort_into(sorted: &mut Vec<f64>, values: &[f64]) {
+    sorted.clear();
+    sorted.extend_from_slice(values);
+    sorted.sort_unstable_by(f64::total_cmp);
+}
+
+/// A point for each of the `sorted` values, in equal steps from the lowest on; rounding may keep the last point
+/// from the highest.
+fn grid(sorted: &[f64]) -> impl Iterator<Item = f64> {
+    let step = (sorted[sorted.len() - 1] - sorted[0]) / (sorted.len() - 1) as f64;
+    let mut next = sorted[0];
+    (0..sorted.len()).map(move |_| {
+        let point = next;
+        next += step;
+        point
+    })
 }
 
 /// How many of the `sorted` values lie at or below `point`.
@@ -162,14 +181,6 @@ fn passed(sorted: &[f64], point: f64) -> usize {
     sorted.iter().take_while(|&&value| value <= point).count()
 }
 
-/// Whether there are few ways to choose `chosen` of `all` values.
-fn few(all: usize, chosen: usize) -> bool {
-    let mut choices = 1_u64;
-    for k in 0..(all - chosen).min(chosen) {
-        choices = choices * (all - k) as u64 / (k as u64 + 1);
-        if choices * chosen as u64 > EXACT {
-            return false;
-        }
-    }
-    true
+fn share(count: usize, of: &[f64]) -> f64 {
+    count as f64 / of.len() as f64
 }

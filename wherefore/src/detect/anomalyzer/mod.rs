@@ -16,6 +16,7 @@ pub mod primitives;
 mod rank;
 mod settings;
 mod shuffle;
+mod subset;
 
 use arrayvec::ArrayVec;
 
@@ -109,6 +110,17 @@ impl Anomalyzer {
             }
         }
         raw
+    }
+
+    /// How many circles of values diff (choices of values: ks) looked at last, where it did not look at all. 0 for
+    /// an exact answer, and for other methods.
+    #[must_use]
+    pub const fn samples(&self, method: Method) -> usize {
+        match method {
+            Method::Diff => self.scratch.diff.samples(),
+            Method::Ks => self.scratch.ks.samples,
+            _ => 0,
+        }
     }
 
     fn waits(&self, history: &[f64]) -> bool {

@@ -3,11 +3,11 @@
 /// Most arrangements that are all looked at: as many as seven different values have.
 pub(super) const EXACT: u64 = 5_040;
 
-/// Samples after which a sample may be found precise enough, and after which it is asked again.
+/// Samples after which it is asked whether they are precise enough, each time.
 const BATCH: usize = 16;
 
-/// A sample is precise enough when its variance, which is only estimated, is this many times smaller than that
-/// of independent shuffles.
+/// They are when their variance is this many times smaller than that of shuffles. It is an estimate, and a sample
+/// that ends where it looks small is less precise than it looks.
 const MARGIN: f64 = 2.0;
 
 /// A random generator (`SplitMix64`: Steele, Lea and Flood 2014), seeded from the values it will shuffle: the
@@ -34,15 +34,15 @@ impl Shuffler {
     }
 
     /// A number in `0..bound`; its bias is below bound / 2^64.
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
 
-    /// Puts a random choice of the elements, in random order, in the last `count` places (Fisher and Yates).
-    pub(super) fn shuffle_last<T>(&mut self, values: &mut [T], count: usize) {
-        for i in (values.len() - count..values.len()).rev() {
+    /// Puts the elements in random order (Fisher and Yates).
+    pub(super) fn shuffle<T>(&mut self, elements: &mut [T]) {
+        for i in (1..elements.len()).rev() {
             let other = self.below(i + 1);
-            values.swap(i, other);
+            elements.swap(i, other);
         }
     }
 }
@@ -67,6 +67,11 @@ impl<const N: usize> Means<N> {
             self.sums[i] += share;
             self.squares[i] += share * share;
         }
+    }
+
+    /// How many samples there are.
+    pub(super) const fn samples(&self) -> usize {
+        self.samples
     }
 
     pub(super) fn values(&self) -> [f64; N] {
@@ -100,7 +105,7 @@ mod tests {
         let mut last = [0_u32; 5];
         let mut values = [0_usize, 1, 2, 3, 4];
         for _ in 0..10_000 {
-            shuffler.shuffle_last(&mut values, 2);
+            shuffler.shuffle(&mut values);
             last[values[4]] += 1;
         }
         // 2,000 each, standard deviation 40.

@@ -1,3 +1,6 @@
+mod exact;
+mod precise;
+
 use proptest::prelude::*;
 
 use super::*;

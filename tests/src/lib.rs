@@ -5,6 +5,7 @@
 //! iproute2's `ip`, and a kernel with veth.
 
 pub mod agent;
+pub mod allocations;
 pub mod capture;
 pub mod cli;
 pub mod device;
@@ -17,6 +18,7 @@ pub mod lan;
 pub mod mixture;
 pub mod netns;
 pub mod pair;
+pub mod plain;
 pub mod program;
 mod random;
 pub mod ring;

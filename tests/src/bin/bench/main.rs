@@ -3,6 +3,7 @@
 //! measurements.
 
 mod cpus;
+mod detect;
 mod drain;
 mod file;
 mod idle;
@@ -18,8 +19,12 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use nix::time::{ClockId, clock_gettime};
+use wherefore_tests::allocations::Counting;
 
 use self::report::{Report, Table};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,6 +41,8 @@ enum Measurement {
     Idle,
     /// Two CPUs that count at once.
     Cpus,
+    /// What judging one series costs.
+    Detect,
 }
 
 /// How thoroughly.
@@ -83,6 +90,7 @@ fn main() -> Result<()> {
             Measurement::Drain => drain::measure(scope),
             Measurement::Idle => idle::measure(scope),
             Measurement::Cpus => cpus::measure(scope),
+            Measurement::Detect => detect::measure(scope),
         }
         .with_context(|| format!("measuring {measurement:?}"))?;
         for table in tables {

@@ -57,20 +57,17 @@ pub(super) fn rank_of(x: &[f64], value: f64) -> i64 {
     if value.is_nan() {
         return -1;
     }
-    let (mut before, mut smaller, mut found) = (0_i64, 0_i64, false);
-    for (i, &other) in x.iter().enumerate() {
-        if other.is_nan() {
-            if found {
-                break;
-            }
-            before = i as i64 + 1;
-            smaller = 0;
-        } else {
-            smaller += i64::from(other < value);
-            found |= other == value;
+    let mut before = 0_i64;
+    for stretch in x.split(|other| other.is_nan()) {
+        let (smaller, equal) = stretch.iter().fold((0_i64, 0_i64), |(smaller, equal), &other| {
+            (smaller + i64::from(other < value), equal | i64::from(other == value))
+        });
+        if equal > 0 {
+            return before + smaller;
         }
+        before += stretch.len() as i64 + 1;
     }
-    before + smaller
+    before
 }
 
 /// Writes the rank of each element of `x`, none of which is NaN, to `ranks`; `sorted` holds the same elements.

@@ -49,7 +49,8 @@ fn an_evaluation_allocates_nothing() {
         let mut judge_all = || -> usize {
             let answers = |history| {
                 let raw = anomalyzer.raw(history);
-                raw.iter().filter(|(_, value)| value.is_some()).count() + anomalyzer.judge(history).parts.len()
+                raw.iter().filter(|(_, value)| value.is_some()).count()
+                    + anomalyzer.judge(history).parts.len()
             };
             histories.iter().map(Vec::as_slice).map(answers).sum()
         };
@@ -68,7 +69,9 @@ fn it_says_what_a_plain_computation_says() {
     let mut random = Random::new(2);
     let mut compared = 0;
     for (low, kinds) in [(1, 2), (1, 5), (1, 1_000_000), (1_000_000, 400_000)] {
-        for (active, seasons, points) in [(1, 4, 30), (1, 29, 30), (1, 9, 20), (2, 4, 30), (3, 3, 16), (5, 2, 60)] {
+        for (active, seasons, points) in
+            [(1, 4, 30), (1, 29, 30), (1, 9, 20), (2, 4, 30), (3, 3, 16), (5, 2, 60)]
+        {
             let settings = settings(active, seasons);
             let mut anomalyzer = Anomalyzer::new(settings.clone()).unwrap();
             let history = series(&mut random, points, low, kinds);
@@ -77,7 +80,8 @@ fn it_says_what_a_plain_computation_says() {
                 if method == Method::Cdf {
                     continue;
                 }
-                let told = format!("{method:?} of {history:?}, {active} {seasons}: {ours:?}, plainly {theirs:?}");
+                let told =
+                    format!("{method:?} of {history:?}, {active} {seasons}: {ours:?}, plainly {theirs:?}");
                 let (Some(ours), Some(theirs)) = (ours, theirs) else {
                     assert_eq!(ours, theirs, "{told}");
                     continue;

@@ -138,8 +138,8 @@ pub struct DetectorArgs {
     pub anom_gv_cap: Option<usize>,
     #[arg(long, alias = "perm-count", value_name = "N", value_parser = values::whole::<usize>,
         allow_hyphen_values = true,
-        help = with_default("Shuffles of the permutation tests, up to 1000000; 0 means 500", ours().perm_count))]
-    /// Shuffles of the permutation tests.
+        help = with_default("Where a test is not exact, as precise as this many shuffles, up to 1000000; 0 means 500", ours().perm_count))]
+    /// Precision of the permutation tests, in shuffles.
     pub anom_perm_count: Option<usize>,
     #[arg(long, alias = "delay", value_name = "BOOL", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = BoolishValueParser::new(),

@@ -13,8 +13,7 @@ use crate::{
 const POINTS: usize = 30;
 
 /// The original's default tests.
-const FIVE: [Method; 5] =
-    [Method::Diff, Method::Fence, Method::HighRank, Method::LowRank, Method::Magnitude];
+const FIVE: [Method; 5] = [Method::Diff, Method::Fence, Method::HighRank, Method::LowRank, Method::Magnitude];
 
 /// What series look like.
 #[derive(Clone, Copy)]

@@ -14,12 +14,7 @@ impl Cdf {
     ///
     /// The argument is a difference of means, not a difference: an interval calmer than average gives 1 just as
     /// a burst does. That is upstream's definition.
-    pub(super) fn value(
-        &mut self,
-        values: &[f64],
-        reference_size: usize,
-        active_size: usize,
-    ) -> Option<f64> {
+    pub(super) fn value(&mut self, values: &[f64], reference_size: usize, active_size: usize) -> Option<f64> {
         self.sizes.clear();
         self.sizes.extend(differences(values).map(f64::abs));
         let window = Window::new(&self.sizes, reference_size.saturating_sub(1), active_size, active_size)?;

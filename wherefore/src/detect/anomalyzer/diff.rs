@@ -48,8 +48,9 @@ impl Diff {
         let Self { circles, differences, bits, ranks } = self;
         differences.clear();
         differences.extend(abs_reldiff(values));
-        let active =
-            Window::new(differences, reference_size.saturating_sub(1), active_size, active_size)?.active.len();
+        let active = Window::new(differences, reference_size.saturating_sub(1), active_size, active_size)?
+            .active
+            .len();
         let observed = rank_sum_of_last(differences, active);
 
         let [lower] = circles.shares(values, shuffles, salt, |circle, step| {

@@ -102,9 +102,9 @@ impl Ks {
     fn alone(&self, observed: f64) -> f64 {
         let Self { chosen, reference, .. } = self;
         let far = |passed: usize, in_active: f64| (in_active - share(passed, reference)).abs() >= observed;
-        let others = 1..=reference.len();
-        let below = others.clone().find(|&below| far(below, 0.0)).unwrap_or(chosen.len());
-        let above = others.clone().find(|&above| far(reference.len() - above, 1.0)).unwrap_or(chosen.len());
+        let first = |far: &dyn Fn(usize) -> bool| (1..=reference.len()).find(|&others| far(others));
+        let below = first(&|below| far(below, 0.0)).unwrap_or(chosen.len());
+        let above = first(&|above| far(reference.len() - above, 1.0)).unwrap_or(chosen.len());
         // It lies with or above the first, and with or below the second.
         let (lowest, highest) = (chosen.len() - above, below - 1);
         let (mut from, mut to) = (0, 0);

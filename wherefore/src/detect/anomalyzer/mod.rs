@@ -2,8 +2,16 @@
 //!
 //! The tests and their combination are those of the newest lytics/anomalyzer, its quirks included; numbers
 //! from that code are in `tests/golden`. Where a test asks for the share of shuffles that look less unusual,
-//! the answer here is exact if that is cheap, else from shuffles seeded by the history, so that the same
+//! the answer here is exact if that is cheap, else from a sample seeded by the history, so that the same
 //! history always gives the same probability.
+//!
+//! | test | exact | else |
+//! | --- | --- | --- |
+//! | highrank, lowrank | an active window of one: a count; small ones: choices counted by their sum | circles |
+//! | diff | few arrangements differ: all of them | circles |
+//! | ks | windows that hold the whole history, or few choices of what they hold: paths counted | choices of what the windows hold |
+//!
+//! `perm_count` says how precise a sample is (`shuffle::Means`); `samples` tells what it took.
 
 mod cdf;
 mod circle;
@@ -87,7 +95,8 @@ impl Anomalyzer {
         if self.waits(history) {
             return raw;
         }
-        let Settings { upper_bound, lower_bound, active_size: active, perm_count: shuffles, .. } = self.settings;
+        let Settings { upper_bound, lower_bound, active_size: active, perm_count: shuffles, .. } =
+            self.settings;
         let reference = self.settings.reference_size();
         let Scratch { diff, ranks, ks, cdf } = &mut self.scratch;
         let mut both_ranks = None;

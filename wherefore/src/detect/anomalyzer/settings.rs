@@ -20,13 +20,14 @@ pub struct Settings {
     pub active_size: usize,
     /// Reference window = seasons x active size; 0 means 4.
     pub n_seasons: usize,
-    /// Shuffles of the permutation tests; 0 means 500.
+    /// Where diff, highrank, lowrank and ks have no exact answer, theirs is as precise as from this many shuffles of
+    /// the history; 0 means 500.
     pub perm_count: usize,
     /// Be silent until there are reference + active points.
     pub delay: bool,
 }
 
-/// Most shuffles accepted: one series costs a tenth of a second or more then.
+/// Most shuffles accepted: one series may cost some 0.1 s then.
 const MAX_SHUFFLES: usize = 1_000_000;
 
 impl Settings {

@@ -42,8 +42,8 @@ proptest! {
         prop_assert!((0.0..=1.0).contains(&probability), "{}", probability);
     }
 
-    /// Only the fence knows a unit: doubling every value (exact in binary) changes no other test. Shuffles
-    /// are seeded by the values, so those tests may differ by chance: 50 shuffles twice, five sigma.
+    /// Only the fence knows a unit: doubling every value (exact in binary) changes no other test. Samples are
+    /// seeded by the values, so those tests may differ by chance: 50 shuffles twice, five sigma.
     #[test]
     fn scale_does_not_matter(values in series(), active in 1_usize..4) {
         let mut detector = all(active, 4);

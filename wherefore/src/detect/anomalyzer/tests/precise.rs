@@ -18,7 +18,8 @@ fn series() -> Vec<(String, Vec<f64>)> {
         add("calm", &mut |random| 1e7 + noise(random));
         add("wide", &mut |random| noise(random).powi(4));
         for zeros in [2, 5, 8] {
-            let draw = &mut |random: &mut Shuffler| if random.below(zeros) == 0 { 0.0 } else { noise(random) };
+            let draw =
+                &mut |random: &mut Shuffler| if random.below(zeros) == 0 { 0.0 } else { noise(random) };
             add(&format!("one of {zeros} is zero"), draw);
             let draw = &mut |random: &mut Shuffler| if random.below(zeros) > 0 { 0.0 } else { noise(random) };
             add(&format!("one of {zeros} is not zero"), draw);

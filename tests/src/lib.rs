@@ -21,6 +21,7 @@ pub mod pair;
 pub mod plain;
 pub mod program;
 mod random;
+pub mod report;
 pub mod ring;
 pub mod routed;
 pub mod scenario;

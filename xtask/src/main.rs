@@ -1,7 +1,8 @@
-//! Chores of the project: `cargo xtask run`, `test`, `bpf`, `bench`.
+//! Chores of the project: `cargo xtask run`, `test`, `bpf`, `bench`, `eval`.
 
 mod bench;
 mod bpf;
+mod eval;
 mod setup;
 mod suite;
 
@@ -51,6 +52,15 @@ enum Xtask {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Judge how well unusual traffic is told from usual traffic; `-- --help` tells what there is.
+    Eval {
+        /// Do not install what is missing; say what it is and stop.
+        #[arg(long)]
+        no_install: bool,
+        /// Names of parts, `--short`, `--json FILE`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -59,6 +69,7 @@ fn main() -> ExitCode {
         Xtask::Test { no_install, args } => suite::run(!no_install, &args),
         Xtask::Setup => setup::ensure(&setup::ALL, true).map(|()| ExitCode::SUCCESS),
         Xtask::Bench { no_install, args } => bench::run(!no_install, &args),
+        Xtask::Eval { no_install, args } => eval::run(!no_install, &args),
         Xtask::Bpf { check } => bpf::run(check).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

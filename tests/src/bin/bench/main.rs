@@ -9,7 +9,6 @@ mod file;
 mod idle;
 mod kernel;
 mod pattern;
-mod report;
 mod rig;
 mod traffic;
 mod veth;
@@ -21,7 +20,7 @@ use clap::{Parser, ValueEnum};
 use nix::time::{ClockId, clock_gettime};
 use wherefore_tests::allocations::Counting;
 
-use self::report::{Report, Table};
+use wherefore_tests::report::{self, Report, Table};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;

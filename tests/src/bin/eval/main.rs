@@ -1,0 +1,52 @@
+//! How well Wherefore tells the unusual from the usual: `cargo xtask eval`, which builds this in release mode.
+//! docs/detection.md explains the rules.
+
+mod labelled;
+mod nab;
+mod scorer;
+mod series;
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
+use wherefore_tests::report::{Report, Table};
+
+/// What is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Series that people labelled.
+    Labelled,
+}
+
+#[derive(Parser)]
+#[command(name = "cargo xtask eval", about = "Judges the detectors")]
+struct Args {
+    /// What to judge by; everything where nothing is named.
+    parts: Vec<Part>,
+    /// A little of everything: shows that it works, not how good the detectors are.
+    #[arg(long)]
+    short: bool,
+    /// Write the figures to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let chosen = if args.parts.is_empty() { Part::value_variants() } else { &args.parts };
+    let mut report = Report::new(args.short);
+    for part in chosen {
+        let tables: Vec<Table> = match part {
+            Part::Labelled => labelled::tables(args.short),
+        }?;
+        for table in tables {
+            print!("\n{table}");
+            report.add(table);
+        }
+    }
+    if let Some(path) = args.json {
+        fs::write(&path, report.json()?).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}

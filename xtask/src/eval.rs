@@ -1,0 +1,20 @@
+//! `cargo xtask eval`: builds the program that judges the detectors (`tests/src/bin/eval`) in release mode, and runs it.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+
+use crate::{cargo, setup};
+
+/// `args` are those of that program.
+///
+/// # Errors
+/// What does not build or start.
+pub fn run(install: bool, args: &[String]) -> anyhow::Result<ExitCode> {
+    setup::ensure(&[setup::LIBPCAP], install)?;
+    cargo(&["build", "--locked", "--release", "--package", "wherefore-tests", "--bin", "eval"])?;
+    let binary = setup::workspace().join("target/release/eval");
+    let mut command = Command::new(&binary);
+    command.args(args).current_dir(setup::workspace());
+    setup::become_command(command).with_context(|| format!("cannot start {}", binary.display()))
+}

@@ -12,6 +12,7 @@ pub mod device;
 pub mod expression;
 pub mod files;
 pub mod frame;
+pub mod hosts;
 pub mod http;
 pub mod incident;
 pub mod lan;

@@ -52,6 +52,7 @@ impl Default for Thresholds {
 }
 
 /// Remembers every series and tells which are unusual.
+#[derive(Clone)]
 pub struct Judge<D> {
     store: Store,
     interval: Duration,

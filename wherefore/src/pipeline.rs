@@ -83,6 +83,7 @@ pub struct Outcome {
 
 /// Turns one snapshot after the other into alerts. No clock and no I/O: a replay, a test and a live host
 /// run the very same code.
+#[derive(Clone)]
 pub struct Stages {
     interval: Duration,
     judge: Judge<Anomalyzer>,

@@ -1,12 +1,17 @@
 //! Hosts that do not exist, and what their interfaces carry: traffic as a live backend would hand it over, interval by
 //! interval. Pure: the same seed gives the same snapshots.
 //!
+//! [`kinds`] says what each kind of host is made of, [`scenario`] what may happen to it, [`expected`] what must be said
+//! about that, and [`trial`] asks the agent's own stages.
 
 pub mod address;
 pub mod clock;
+pub mod expected;
 pub mod kinds;
 pub mod parts;
+pub mod scenario;
 pub mod traffic;
+pub mod trial;
 
 use std::{sync::Arc, time::Duration};
 

@@ -21,7 +21,7 @@ use crate::{
 ///
 /// When it is full, a new series replaces the lightest (see `Series::weight`) if it is heavier: a scan of the
 /// whole address space replaces its own remains, not the talkers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store {
     settings: Settings,
     series: HashMap<SeriesKey, Series>,

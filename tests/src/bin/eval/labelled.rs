@@ -1,13 +1,6 @@
 //! How well detectors find what people labelled: the tables of the Numenta Anomaly Benchmark and of synthetic series.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 use wherefore::series::quantile;
@@ -18,6 +11,7 @@ use wherefore_tests::{
 
 use crate::{
     nab::{PROFILES, Tally, probation},
+    parallel,
     scorer::{DETECTORS, Judge, Verdict},
     series::{self, Series},
 };
@@ -68,30 +62,16 @@ struct Judged<'a> {
 }
 
 impl<'a> Judged<'a> {
-    /// Judges several series, on all processors.
+    /// Judges several series.
     fn all(series: &'a [Series], judge: Judge) -> Result<Vec<Self>> {
-        let (next, judged) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        let work = || -> Result<()> {
-            while let Some((place, series)) = {
-                let place = next.fetch_add(1, Ordering::Relaxed);
-                series.get(place).map(|series| (place, series))
-            } {
-                let verdicts = judge(&series.points)?;
-                let alerts = (0..verdicts.len()).filter(|row| verdicts[*row].alert);
-                let tally = Tally::of(&series.labels, alerts);
-                let judged_one = Judged { series, verdicts, tally };
-                judged.lock().expect("no thread panicked").push((place, judged_one));
-            }
-            Ok(())
+        let judge = |series: &'a Series| {
+            let verdicts = judge(&series.points)?;
+            let alerts = (0..verdicts.len()).filter(|row| verdicts[*row].alert);
+            let tally = Tally::of(&series.labels, alerts);
+            Ok(Self { series, verdicts, tally })
         };
-        thread::scope(|scope| {
-            let threads = thread::available_parallelism().map_or(1, Into::into);
-            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().try_for_each(|thread| thread.join().expect("no thread panicked"))
-        })?;
-        let mut judged = judged.into_inner().expect("no thread panicked");
-        judged.sort_by_key(|(place, _)| *place);
-        Ok(judged.into_iter().map(|(_, judged)| judged).collect())
+        let series: Vec<&Series> = series.iter().collect();
+        parallel::map(&series, |series| judge(series)).into_iter().collect()
     }
 
     /// What comes of an alert at every row whose score reaches `threshold`, but for `repeats` rows after each.

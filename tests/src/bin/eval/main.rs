@@ -3,8 +3,11 @@
 
 mod labelled;
 mod nab;
+mod parallel;
+mod scenarios;
 mod scorer;
 mod series;
+mod show;
 
 use std::{fs, path::PathBuf};
 
@@ -17,6 +20,8 @@ use wherefore_tests::report::{Report, Table};
 enum Part {
     /// Series that people labelled.
     Labelled,
+    /// Hosts to which something happens, and to which nothing does.
+    Scenarios,
 }
 
 #[derive(Parser)]
@@ -30,16 +35,22 @@ struct Args {
     /// Write the figures to this file too, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    show: show::Show,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if args.show.run()? {
+        return Ok(());
+    }
     let chosen = if args.parts.is_empty() { Part::value_variants() } else { &args.parts };
     let mut report = Report::new(args.short);
     for part in chosen {
         let tables: Vec<Table> = match part {
-            Part::Labelled => labelled::tables(args.short),
-        }?;
+            Part::Labelled => labelled::tables(args.short)?,
+            Part::Scenarios => scenarios::tables(args.short),
+        };
         for table in tables {
             print!("\n{table}");
             report.add(table);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use wherefore::series::quantile;
 use wherefore_tests::{
     Random,
@@ -21,8 +21,13 @@ const REPEATS: usize = 100;
 /// Drawings of the series with replacement.
 const DRAWINGS: usize = 2_000;
 
-/// The tables; without any where there are no series. `short`: the shortest series of each family alone.
-pub fn tables(short: bool) -> Result<Vec<Table>> {
+/// The tables of these detectors, or of all where there are none; no tables where there are no series. `short`: the
+/// shortest series of each family alone.
+pub fn tables(detectors: &[String], short: bool) -> Result<Vec<Table>> {
+    let names = DETECTORS.map(|(name, _)| name);
+    if let Some(unknown) = detectors.iter().find(|wanted| !names.contains(&wanted.as_str())) {
+        bail!("--detector {unknown}: there is {}", names.join(", "));
+    }
     let Some(folder) = series::folder() else {
         eprintln!(
             "Left out, because ../shared is not there: the labelled series, which are other people's data and no part of \
@@ -44,6 +49,9 @@ pub fn tables(short: bool) -> Result<Vec<Table>> {
     let mut thresholds = best_thresholds();
     let mut found = synthetic_kinds(&kinds);
     for (name, judge) in DETECTORS {
+        if !detectors.is_empty() && !detectors.iter().any(|wanted| wanted == name) {
+            continue;
+        }
         let judged = Judged::all(&nab, judge)?;
         standard.rows.push((name.to_owned(), benchmark_row(&judged, &families)));
         thresholds.rows.push((name.to_owned(), thresholds_row(&judged)));

@@ -29,6 +29,9 @@ enum Part {
 struct Args {
     /// What to judge by; everything where nothing is named.
     parts: Vec<Part>,
+    /// Detectors to score on the labelled series, by their names in the tables; all where none is named.
+    #[arg(long = "detector", value_name = "NAME")]
+    detectors: Vec<String>,
     /// A little of everything: shows that it works, not how good the detectors are.
     #[arg(long)]
     short: bool,
@@ -48,7 +51,7 @@ fn main() -> Result<()> {
     let mut report = Report::new(args.short);
     for part in chosen {
         let tables: Vec<Table> = match part {
-            Part::Labelled => labelled::tables(args.short)?,
+            Part::Labelled => labelled::tables(&args.detectors, args.short)?,
             Part::Scenarios => scenarios::tables(args.short),
         };
         for table in tables {

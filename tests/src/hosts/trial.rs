@@ -218,11 +218,12 @@ fn outcome(branch: &Branch, agent: usize, control: &BTreeSet<Name>, plan: &Plan)
         branch.alerts[agent].iter().filter(|alert| !control.contains(&name(alert))).collect();
     let clock = branch.host.clock();
     let onset = clock.wall(branch.onset as f64 * plan.interval.as_secs_f64());
-    let since = |alert: &Alert| alert.finding.time.since(onset);
     // The interval of the onset ends one interval behind the onset.
-    let delay = |alert: &Alert| intervals(since(alert), plan).saturating_sub(1);
+    let delay = |alert: &Alert| intervals(alert.finding.time.since(onset), plan).saturating_sub(1);
     let first = caused.first().filter(|alert| delay(alert) <= row.within_intervals(plan.interval));
-    let usual = row.usual_after.unwrap_or(Duration::MAX);
+    let midnight = clock.wall((branch.onset as f64 * plan.interval.as_secs_f64() / DAY).ceil() * DAY);
+    let usual =
+        |alert: &Alert| row.usual_after.is_some_and(|after| alert.finding.time.since(midnight) > after);
     Outcome {
         scenario: branch.scenario,
         must: row.must.contains(&plan.kind),
@@ -231,7 +232,7 @@ fn outcome(branch: &Branch, agent: usize, control: &BTreeSet<Name>, plan: &Plan)
             row.levels.contains(&level(&alert.finding)) && names(&alert.finding, &branch.incident)
         }),
         alerts: caused.len(),
-        too_late: caused.iter().filter(|alert| since(alert) > usual).count(),
+        too_late: caused.iter().filter(|alert| usual(alert)).count(),
     }
 }
 

@@ -15,8 +15,9 @@ use wherefore_tests::{
 
 use crate::parallel;
 
-/// The agents: with the defaults, and as the program before Wherefore was.
-pub const AGENTS: [Agent; 2] = [("default", &[]), ("original", &["-anom_active_size=1"])];
+/// The agents: with the defaults, with the Anomalyzer, and as the program before Wherefore was.
+pub const AGENTS: [Agent; 3] =
+    [("default", &[]), ("anomalyzer", &["--detector", "anomalyzer"]), ("original", &["-anom_active_size=1"])];
 
 const DAY: Duration = Duration::from_secs(86_400);
 const HALF_HOUR: Duration = Duration::from_secs(1_800);
@@ -39,7 +40,7 @@ pub fn tables(short: bool) -> Vec<Table> {
         .zip(&verdicts)
         .flat_map(|(plan, verdicts)| verdicts.iter().map(move |one| (plan, one)))
         .collect();
-    let names = ["scenarios", "scenarios_original"];
+    let names = ["scenarios", "scenarios_anomalyzer", "scenarios_original"];
     let mut tables = vec![calm(&all)];
     for (place, (agent, name)) in AGENTS.iter().zip(names).enumerate() {
         let own: Vec<(&Plan, &Outcome)> = all

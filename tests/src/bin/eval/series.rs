@@ -6,8 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use wherefore::score::{Row, Rows};
 
 use crate::{nab::Labels, scorer::Point};
 
@@ -23,7 +24,14 @@ pub struct Series {
 }
 
 impl Series {
-    /// Days from its first to its last row.
+    /// Leaves the first rows, and the windows that end in them.
+    pub fn truncate(&mut self, rows: usize) {
+        self.points.truncate(rows);
+        self.labels.rows = self.points.len();
+        self.labels.windows.retain(|window| *window.end() < self.labels.rows);
+    }
+
+    /// Days from this row to its last one.
     pub fn days(&self, from_row: usize) -> f64 {
         let (Some(first), Some(last)) = (self.points.get(from_row), self.points.last()) else { return 0.0 };
         last.time.duration_since(first.time).as_secs_f64() / 86_400.0
@@ -93,43 +101,30 @@ pub fn synthetic(folder: &Path) -> Result<Vec<Series>> {
         .collect()
 }
 
-/// The points of a file, and the rows whose third column is not 0. No field of these files is quoted.
+/// The points of a file, and the rows whose third column is not 0.
 fn read(path: &Path) -> Result<(Vec<Point>, Vec<usize>)> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let (mut points, mut marked) = (Vec::new(), Vec::new());
-    for (row, line) in text.lines().skip(1).enumerate() {
-        let mut fields = line.split(',');
-        let mut point = || -> Result<Point> {
-            let time = time(fields.next().context("no timestamp")?)?;
-            Ok(Point { time, value: fields.next().context("no value")?.parse()? })
-        };
-        points.push(point().with_context(|| format!("{}, line {}", path.display(), row + 2))?);
-        if fields.next().is_some_and(|mark| mark.parse() != Ok(0.0)) {
-            marked.push(row);
-        }
+    let mut rows = Rows::new(text.as_bytes())?;
+    let mut points = Vec::new();
+    while let Some(row) = rows.read()? {
+        let Row { time, value, .. } = row.map_err(|malformed| anyhow!("{}:{malformed}", path.display()))?;
+        points.push(Point { time, value });
     }
-    Ok((points, marked))
+    let marked = text.lines().skip(1).enumerate().filter_map(|(row, line)| {
+        let mark = line.split(',').nth(2)?;
+        (mark.parse() != Ok(0.0)).then_some(row)
+    });
+    Ok((points, marked.collect()))
 }
 
-/// Seconds, or a date with a time, which is taken for UTC.
+/// The time of a window, in UTC.
 fn time(text: &str) -> Result<Timestamp> {
-    match text.parse::<i64>() {
-        Ok(seconds) => Ok(Timestamp::from_second(seconds)?),
-        Err(_) => Ok(text.parse::<DateTime>()?.to_zoned(TimeZone::UTC)?.timestamp()),
-    }
+    Ok(text.parse::<DateTime>()?.to_zoned(TimeZone::UTC)?.timestamp())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_seconds_or_dates() {
-        for text in ["1397146500", "2014-04-10 16:15:00", "2014-04-10 16:15:00.000000"] {
-            assert_eq!(time(text).expect("a time").as_second(), 1_397_146_500, "{text}");
-        }
-        assert!(time("yesterday").is_err());
-    }
 
     #[test]
     fn rows_are_told_with_their_line() {
@@ -139,7 +134,7 @@ mod tests {
         assert_eq!(points.iter().map(|point| point.value).collect::<Vec<_>>(), [1.5, 2.0]);
         assert_eq!(marked, [1]);
         std::io::Write::write_all(&mut file, b"600,\n").expect("room");
-        assert!(format!("{:#}", read(file.path()).expect_err("no value")).contains("line 4"));
+        assert!(format!("{:#}", read(file.path()).expect_err("no value")).contains(":4: "));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! What was unusual in one interval, with its evidence.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
+use serde::Serialize;
 use wherefore_common::Direction;
 
+pub use crate::detect::Usual;
 use crate::{
     detect::Evaluation,
     locality::Locality,
-    series::{SeriesKey, Unit, quantile},
+    series::{Level, Metric, SeriesKey, Unit},
     time::Timestamp,
 };
 
@@ -16,10 +18,14 @@ use crate::{
 pub struct Finding {
     /// End of the interval.
     pub time: Timestamp,
-    /// The interval asked for; `bytes` is normalised to it.
+    /// The interval asked for; values are normalised to it.
     pub interval: Duration,
     /// Whose traffic.
     pub series: SeriesKey,
+    /// What was measured.
+    pub metric: Metric,
+    /// It was not known before: held against what newcomers of its level usually carry, as `usual` and `history` are.
+    pub newcomer: bool,
     /// Interface that carried most of it in this interval; of a silent interval, the one that last carried
     /// any.
     pub interface: String,
@@ -27,71 +33,132 @@ pub struct Finding {
     pub direction: Direction,
     /// Which end of it is this host, likewise.
     pub locality: Locality,
-    /// Bytes of this interval, normalised to the interval asked for.
-    pub bytes: f64,
+    /// What it carried in this interval, normalised to the interval asked for: bytes, or flows, by the metric.
+    pub value: f64,
     /// IP bytes or wire bytes.
     pub unit: Unit,
-    /// Packets of this interval that may stand for several on the wire, so that `bytes` lacks their headers; 0: it is
-    /// exact.
+    /// Packets of this interval that may stand for several on the wire, so that the bytes lack their headers; 0: they
+    /// are exact.
     pub estimated: u64,
-    /// The range of the earlier intervals in the history: what is usual.
+    /// The range of the earlier intervals: what is usual.
     pub usual: Usual,
+    /// More, less, or nothing.
+    pub trend: Trend,
+    /// When the unusual state began: the end of its first interval; of a silence, of the first silent one.
+    pub since: Timestamp,
+    /// How long ago it last carried as much.
+    pub highest: Highest,
     /// The detector's verdict.
     pub evaluation: Evaluation,
-    /// The history, oldest first, this interval last.
+    /// The probability that had to be exceeded.
+    pub threshold: f64,
+    /// False alerts a day that the threshold stands for; `None` where it is not made of a budget.
+    pub budget: Option<f64>,
+    /// What the value would have had to be at most (of a fall: at least) not to be found unusual; `None` where no value
+    /// would have been usual.
+    pub limit: Option<f64>,
+    /// The last values, oldest first, this interval last. Of a silence that goes on only the first few zeros.
     pub history: Vec<f64>,
+    /// It was told before, and is a thousand times rarer now.
+    pub worse: bool,
+    /// The pairs of addresses that made most of the change, the largest first: of networks and interfaces.
+    pub contributors: Vec<Contributor>,
+    /// What had the same cause, and so was not told.
+    pub folded: Folded,
+    /// The other direction, which was unusual too.
+    pub reverse: Option<Contributor>,
 }
 
 impl Finding {
-    /// Bytes per second in this interval.
+    /// How closely was looked.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        self.series.level()
+    }
+
+    /// What was carried, by second.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        self.bytes / self.interval.as_secs_f64()
+        self.value / self.interval.as_secs_f64()
     }
+}
 
-    /// Source address.
+/// What became of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trend {
+    /// It carries more than usual.
+    Rise,
+    /// Less.
+    Fall,
+    /// Nothing.
+    Silence,
+}
+
+impl Trend {
+    /// `rise`, `fall`, `silence`.
     #[must_use]
-    pub fn src(&self) -> IpAddr {
-        self.series.src
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rise => "rise",
+            Self::Fall => "fall",
+            Self::Silence => "silence",
+        }
     }
 
-    /// Destination address.
+    /// Of a value, where that much is usual.
     #[must_use]
-    pub fn dst(&self) -> IpAddr {
-        self.series.dst
+    pub fn of(value: f64, usual: &Usual) -> Self {
+        if value == 0.0 && usual.high > 0.0 {
+            Self::Silence
+        } else if value < usual.median {
+            Self::Fall
+        } else {
+            Self::Rise
+        }
     }
 }
 
-/// The middle of what came before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
-pub struct Usual {
-    /// Tenth percentile of the earlier intervals, in bytes.
-    pub low: f64,
-    /// Their median.
-    pub median: f64,
-    /// Their ninetieth percentile.
-    pub high: f64,
+/// How long ago a series last carried as much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Highest {
+    /// At least so long.
+    For(Duration),
+    /// Never since the agent began to look, so long ago.
+    SinceStart(Duration),
 }
 
-impl Usual {
-    /// The middle of `earlier`, in any order; all 0 if there is nothing.
+impl Highest {
+    /// The time in which there was nothing as high.
     #[must_use]
-    pub fn of(earlier: &[f64]) -> Self {
-        let mut sorted = earlier.to_vec();
-        sorted.sort_unstable_by(f64::total_cmp);
-        Self { low: quantile(&sorted, 0.1), median: quantile(&sorted, 0.5), high: quantile(&sorted, 0.9) }
+    pub const fn duration(self) -> Duration {
+        match self {
+            Self::For(duration) | Self::SinceStart(duration) => duration,
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn usual_is_the_middle_eight_tenths() {
-        let earlier: Vec<f64> = (0..=10).rev().map(f64::from).collect();
-        assert_eq!(Usual::of(&earlier), Usual { low: 1.0, median: 5.0, high: 9.0 });
-        assert_eq!(Usual::of(&[1.0, 2.0]), Usual { low: 1.1, median: 1.5, high: 1.9 });
-        assert_eq!(Usual::of(&[]), Usual::default());
-    }
+/// A series that is part of an unusual one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Contributor {
+    /// Which.
+    pub series: SeriesKey,
+    /// What was measured.
+    pub metric: Metric,
+    /// What it carried in the interval.
+    pub value: f64,
+    /// Its part in the change, 0 to 1.
+    pub share: f64,
 }
+
+/// Findings that were not told, as this one has the same cause.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Folded {
+    /// How many.
+    pub count: u64,
+    /// The largest five.
+    pub top: Vec<Contributor>,
+}
+
+/// Contributors, and folded findings, that are named.
+pub const MOST_NAMED: usize = 5;

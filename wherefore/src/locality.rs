@@ -5,11 +5,11 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wherefore_common::Direction;
 
 /// Which end of a flow is this host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Locality {
     /// Nothing to decide by: a capture file.

@@ -12,12 +12,9 @@ use crate::{
     alert::{Alert, Lifecycle},
     backend::{self, Backend},
     config::{Config, Source},
-    detect::{
-        self,
-        anomalyzer::{Anomalyzer, SettingsError},
-    },
+    detect::anomalyzer::SettingsError,
     enrich,
-    judge::Judge,
+    judge::AnyJudge,
     render::Totals,
     series,
     sink::{self, Sinks},
@@ -86,7 +83,7 @@ pub struct Outcome {
 #[derive(Clone)]
 pub struct Stages {
     interval: Duration,
-    judge: Judge<Anomalyzer>,
+    judge: AnyJudge,
     lifecycle: Lifecycle,
     totals: Totals,
     start: Option<Timestamp>,
@@ -100,15 +97,13 @@ impl Stages {
     /// # Errors
     /// Settings the detector does not take.
     pub fn new(config: &Config, host: String) -> Result<Self, SettingsError> {
-        let detector = match &config.detector {
-            detect::Settings::Anomalyzer { settings, threshold } => {
-                Anomalyzer::new(settings.clone())?.alerting_above(*threshold)
-            }
-            _ => {
-                unreachable!("the command line refuses it: flows have no room for its memory yet")
-            }
-        };
-        let judge = Judge::new(config.series, config.interval, config.thresholds, detector);
+        let judge = AnyJudge::new(
+            &config.detector,
+            config.series.clone(),
+            config.interval,
+            config.thresholds,
+            config.alerts_per_day,
+        )?;
         Ok(Self {
             interval: config.interval,
             judge: match config.source {

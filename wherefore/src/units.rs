@@ -132,6 +132,20 @@ pub fn scale_bytes(bytes: f64) -> (String, &'static str) {
     (number.strip_suffix(".0").map_or_else(|| number.clone(), str::to_owned), UNITS[unit])
 }
 
+/// A number with a comma between groups of three digits.
+#[must_use]
+pub fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// A number as short as it can be told apart from others: in exponents where it would be long (`5e-324`, `1e300`).
 #[must_use]
 pub fn format_number(value: f64) -> String {
@@ -177,6 +191,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        assert_eq!((grouped(1_234_567).as_str(), grouped(999).as_str()), ("1,234,567", "999"));
+    }
 
     #[test]
     fn durations_with_units_fractions_and_plain_seconds() {

@@ -5,7 +5,8 @@ use serde::{Serialize, Serializer, ser::SerializeSeq};
 use super::Alert;
 use crate::{
     detect::Part,
-    series::{SeriesKey, Unit},
+    finding::{Contributor, Trend},
+    series::{Level, Metric, SeriesKey, Unit},
     time::Timestamp,
 };
 
@@ -32,10 +33,27 @@ pub struct Record<'a> {
     /// Which end is this host: `outgoing`, `incoming`, `local`, `forwarded`; absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     locality: Option<&'static str>,
-    /// Sender.
-    src: std::net::IpAddr,
+    /// `flow`, `pair`, `net`, `interface`; `level` is the original's word for something else.
+    series_level: Level,
+    /// `bytes` or `flows`: what was measured, and what `usual`, `limit` and `history` are of.
+    metric: Metric,
+    /// `rise`, `fall` or `silence`.
+    trend: Trend,
+    /// It was not known before: `usual` and `history` are of what newcomers carry.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    newcomer: bool,
+    /// Sender; this and the receiver at levels flow and pair only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    src: Option<std::net::IpAddr>,
     /// Receiver.
-    dst: std::net::IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dst: Option<std::net::IpAddr>,
+    /// The remote network; this and `toward` at level net only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    net: Option<ipnet::IpNet>,
+    /// To the network, else from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    toward: Option<bool>,
     /// IP protocol number; this and the ports at level flow only.
     #[serde(skip_serializing_if = "Option::is_none")]
     proto: Option<u8>,
@@ -46,26 +64,53 @@ pub struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dport: Option<u16>,
     /// Bytes of the interval, normalised to `interval_seconds` and so rounded to whole ones, as all volumes here.
-    bytes: Number,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<Number>,
+    /// Flows of the interval, likewise; this or `bytes`, by the metric.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flows: Option<Number>,
     /// Which bytes: `ip` or `wire`.
     unit: Unit,
     /// Packets that may stand for several on the wire: then `bytes` lacks their headers.
     estimated: u64,
     /// Length of an interval.
     interval_seconds: Number,
-    /// Bytes per second.
+    /// Bytes, or flows, per second.
     rate: Number,
-    /// Tenth percentile, median and ninetieth percentile of the earlier intervals' bytes.
+    /// Tenth percentile, median and ninetieth percentile of the earlier intervals.
     usual: Usual,
     /// 0 to 1.
     probability: Number,
+    /// The probability that had to be exceeded.
+    threshold: Number,
+    /// False alerts a day that the threshold stands for; absent where it is not made of a budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<Number>,
+    /// What the value would have had to be at most, of a fall at least, not to be found unusual; absent where nothing
+    /// would have been usual.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<Number>,
+    /// When the unusual state began: end of its first interval.
+    since: Timestamp,
+    /// How long it carried less, at least; of a rise only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    highest_for_seconds: Option<Number>,
     /// What each method said: `{method, value, weight}`.
     methods: &'a [Part],
-    /// Bytes of the intervals remembered, oldest first, this one last.
+    /// What the intervals remembered carried, oldest first, this one last; of a silence that goes on, its first few.
     history: Numbers<'a>,
+    /// The pairs of addresses that made most of the change; at levels net and interface.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    contributors: Vec<Share>,
+    /// What had the same cause and was not told: how many, and the largest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folded: Option<Folded>,
+    /// The other direction, which was unusual too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reverse: Option<Share>,
     /// Alerts of the same key held back since it was last told.
     suppressed: u64,
-    /// Source and destination, each right-aligned to 14, as the original wrote them.
+    /// Source and destination, each right-aligned to 14, as the original wrote them; else the network or interface.
     flow: String,
     /// `history` by its old name.
     vector: Numbers<'a>,
@@ -78,6 +123,36 @@ struct Usual {
     low: Number,
     median: Number,
     high: Number,
+}
+
+/// A series and its part in a change.
+#[derive(Debug, Serialize)]
+struct Share {
+    series: String,
+    series_level: Level,
+    metric: Metric,
+    value: Number,
+    /// 0 to 1.
+    share: Number,
+}
+
+impl Share {
+    fn of(contributor: &Contributor) -> Self {
+        let Contributor { series, metric, value, share } = *contributor;
+        Self {
+            series: series.to_string(),
+            series_level: series.level(),
+            metric,
+            value: Number(value.round()),
+            share: Number((share * 1e3).round() / 1e3),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Folded {
+    count: u64,
+    top: Vec<Share>,
 }
 
 /// Whole numbers without `.0`, as counters are; what is no number as `null`.
@@ -115,7 +190,13 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn new(alert: &'a Alert) -> Self {
         let finding = &alert.finding;
-        let SeriesKey { src, dst, transport } = finding.series;
+        let transport = finding.series.transport();
+        let (src, dst) = finding.series.ends().unzip();
+        let (net, toward) = match finding.series {
+            SeriesKey::Net { net, toward } => (Some(net), Some(toward)),
+            _ => (None, None),
+        };
+        let of = |metric| (finding.metric == metric).then(|| Number(finding.value.round()));
         Self {
             time: finding.time,
             level: "warning",
@@ -125,12 +206,19 @@ impl<'a> Record<'a> {
             interface: &finding.interface,
             direction: finding.direction.name(),
             locality: finding.locality.is_known().then(|| finding.locality.name()),
+            series_level: finding.level(),
+            metric: finding.metric,
+            trend: finding.trend,
+            newcomer: finding.newcomer,
             src,
             dst,
+            net,
+            toward,
             proto: transport.map(|transport| transport.proto),
             sport: transport.map(|transport| transport.sport),
             dport: transport.map(|transport| transport.dport),
-            bytes: Number(finding.bytes.round()),
+            bytes: of(Metric::Bytes),
+            flows: of(Metric::Flows),
             unit: finding.unit,
             estimated: finding.estimated,
             interval_seconds: Number(finding.interval.as_secs_f64()),
@@ -141,10 +229,25 @@ impl<'a> Record<'a> {
                 high: Number(finding.usual.high.round()),
             },
             probability: Number(finding.evaluation.probability),
+            threshold: Number(finding.threshold),
+            budget: finding.budget.map(Number),
+            limit: finding.limit.map(|limit| Number(limit.round())),
+            since: finding.since,
+            highest_for_seconds: (finding.trend == Trend::Rise)
+                .then(|| Number(finding.highest.duration().as_secs_f64())),
             methods: &finding.evaluation.parts,
             history: Numbers(&finding.history),
+            contributors: finding.contributors.iter().map(Share::of).collect(),
+            folded: (finding.folded.count > 0).then(|| Folded {
+                count: finding.folded.count,
+                top: finding.folded.top.iter().map(Share::of).collect(),
+            }),
+            reverse: finding.reverse.as_ref().map(Share::of),
             suppressed: alert.suppressed,
-            flow: format!("{:>14} -> {:>14}", src.to_string(), dst.to_string()),
+            flow: match (src, dst) {
+                (Some(src), Some(dst)) => format!("{:>14} -> {:>14}", src.to_string(), dst.to_string()),
+                _ => finding.series.to_string(),
+            },
             vector: Numbers(&finding.history),
             anomaly_probability: Number(finding.evaluation.probability),
         }
@@ -166,10 +269,12 @@ mod tests {
             samples::burst().to_json(),
             concat!(
                 r#"{"time":"2023-11-14T22:13:25.000000000Z","level":"warning","msg":"Anomaly detected","#,
-                r#""summary":"192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), usually 12 to 40 MB","#,
-                r#""host":"web1","interface":"eth0","direction":"egress","src":"192.0.2.7","#,
+                r#""summary":"192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), usually 12 to 40 MB, highest in 25 min","#,
+                r#""host":"web1","interface":"eth0","direction":"egress","series_level":"pair","metric":"bytes","#,
+                r#""trend":"rise","src":"192.0.2.7","#,
                 r#""dst":"198.51.100.9","bytes":4100000000,"unit":"ip","estimated":0,"interval_seconds":5,"rate":820000000,"#,
                 r#""usual":{"low":12000000,"median":20000000,"high":40000000},"probability":0.93,"#,
+                r#""threshold":0.9,"limit":60000000,"since":"2023-11-14T22:13:25.000000000Z","highest_for_seconds":1500,"#,
                 r#""methods":[{"method":"magnitude","value":1.0,"weight":0.5,"statistic":1.0},"#,
                 r#"{"method":"ks","value":0.86,"weight":0.5,"statistic":1.0}],"#,
                 r#""history":[12000000,20000000,40000000,4100000000],"suppressed":0,"#,
@@ -177,6 +282,19 @@ mod tests {
                 r#""anomaly_probability":0.93}"#
             )
         );
+    }
+
+    #[test]
+    fn a_network_s_line_names_it_and_what_made_the_change() {
+        let value: serde_json::Value = serde_json::from_str(&samples::scan().to_json()).unwrap();
+        assert_eq!((&value["net"], &value["toward"]), (&"203.0.113.0/24".into(), &false.into()));
+        assert_eq!((&value["flows"], &value["metric"]), (&3120.into(), &"flows".into()));
+        assert!(value.get("bytes").is_none() && value.get("src").is_none(), "{value}");
+        assert_eq!(value["flow"], "from 203.0.113.0/24");
+        let first = &value["contributors"][0];
+        assert_eq!((&first["series"], &first["share"]), (&"203.0.113.9 → 192.0.2.1".into(), &0.62.into()));
+        assert_eq!((&value["folded"]["count"], &value["folded"]["top"][0]["series_level"]), (&3.into(), &"interface".into()));
+        assert_eq!(value["reverse"]["series"], "to 203.0.113.0/24");
     }
 
     #[test]

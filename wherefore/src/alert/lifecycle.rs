@@ -3,21 +3,28 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{Alert, Settings};
-use crate::{finding::Finding, series::SeriesKey, time::Timestamp};
+use crate::{
+    finding::Finding,
+    series::{Metric, SeriesKey},
+    time::Timestamp,
+};
+
+/// What is told once per cooldown.
+type Key = (SeriesKey, Metric);
 
 /// Turns findings into alerts, and holds back what was told a short while ago.
 ///
-/// The key is the series alone: neither volumes nor interface nor direction, which change while the same
-/// thing goes on. Time is what the caller says, so a capture replayed in a second alerts as it would
+/// The key is the series and what is measured of it: neither volumes nor interface nor direction, which change while the
+/// same thing goes on. What became far worse is told within the cooldown. Time is what the caller says, so a capture replayed in a second alerts as it would
 /// have live. Memory is bounded by [`Settings::max_keys`]: beyond it the key told longest ago is
 /// forgotten ([`Self::forgotten`]), which may repeat an alert early but never loses one.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     settings: Settings,
     host: String,
-    keys: HashMap<SeriesKey, Told>,
+    keys: HashMap<Key, Told>,
     /// The same keys by the time they were told.
-    order: BTreeSet<(Timestamp, SeriesKey)>,
+    order: BTreeSet<(Timestamp, Key)>,
     forgotten: u64,
 }
 
@@ -42,7 +49,8 @@ impl Lifecycle {
         self.expire(now);
         let mut alerts = Vec::new();
         for finding in findings {
-            if let Some(suppressed) = self.tell(finding.series, now) {
+            let key = (finding.series, finding.metric);
+            if let Some(suppressed) = self.tell(key, finding.worse, now) {
                 alerts.push(Alert { host: self.host.clone(), finding, suppressed });
             }
         }
@@ -62,10 +70,10 @@ impl Lifecycle {
     }
 
     /// How many were held back since the last time, if `key` is to be told now.
-    fn tell(&mut self, key: SeriesKey, now: Timestamp) -> Option<u64> {
+    fn tell(&mut self, key: Key, worse: bool, now: Timestamp) -> Option<u64> {
         let mut suppressed = 0;
         if let Some(told) = self.keys.get_mut(&key) {
-            if now.since(told.at) < self.settings.cooldown {
+            if !worse && now.since(told.at) < self.settings.cooldown {
                 told.suppressed = told.suppressed.saturating_add(1);
                 return None;
             }
@@ -128,7 +136,10 @@ mod tests {
 
     fn finding(n: u8) -> Finding {
         let mut finding = samples::burst().finding;
-        finding.series.src = Ipv4Addr::new(192, 0, 2, n).into();
+        finding.series = SeriesKey::Pair {
+            src: Ipv4Addr::new(192, 0, 2, n).into(),
+            dst: Ipv4Addr::new(198, 51, 100, 9).into(),
+        };
         finding
     }
 
@@ -157,11 +168,21 @@ mod tests {
         let mut lifecycle = lifecycle(60, 10);
         assert_eq!(lifecycle.admit(vec![finding(1)], at(0)).len(), 1);
         let mut same = finding(1);
-        same.bytes = 1.0;
+        same.value = 1.0;
         same.interface = "eth1".into();
         same.direction = wherefore_common::Direction::Ingress;
         assert_eq!(lifecycle.admit(vec![same], at(1)).len(), 0);
         assert_eq!(lifecycle.admit(vec![samples::connection().finding], at(1)).len(), 1);
+    }
+
+    #[test]
+    fn what_became_far_worse_is_told_within_the_cooldown() {
+        let mut lifecycle = lifecycle(60, 10);
+        lifecycle.admit(vec![finding(1), finding(1)], at(0));
+        let worse = Finding { worse: true, ..finding(1) };
+        let told = lifecycle.admit(vec![worse], at(5));
+        assert_eq!(told.iter().map(|alert| alert.suppressed).collect::<Vec<_>>(), [1]);
+        assert!(lifecycle.admit(vec![finding(1)], at(64)).is_empty(), "the cooldown begins anew");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct Alert {
 
 impl Alert {
     /// One sentence that says it all:
-    /// `192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), usually 12 to 40 MB`.
+    /// `192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), usually 12 to 40 MB, highest in 25 min`.
     ///
     /// Volumes are rounded for reading, in decimal units; [`Self::to_json`] has the exact numbers.
     #[must_use]
@@ -73,9 +73,9 @@ pub(crate) mod samples {
     use super::Alert;
     use crate::{
         detect::{Evaluation, Part},
-        finding::{Finding, Usual},
+        finding::{Contributor, Finding, Folded, Highest, Trend, Usual},
         locality::Locality,
-        series::{SeriesKey, Transport, Unit},
+        series::{Metric, SeriesKey, Transport, Unit},
         time::Timestamp,
     };
 
@@ -86,18 +86,22 @@ pub(crate) mod samples {
             finding: Finding {
                 time: Timestamp(1_700_000_005_000_000_000),
                 interval: Duration::from_secs(5),
-                series: SeriesKey {
+                series: SeriesKey::Pair {
                     src: "192.0.2.7".parse().unwrap(),
                     dst: "198.51.100.9".parse().unwrap(),
-                    transport: None,
                 },
+                metric: Metric::Bytes,
+                newcomer: false,
                 interface: "eth0".into(),
                 direction: Direction::Egress,
                 locality: Locality::Unknown,
-                bytes: 4_100_000_000.0,
+                value: 4_100_000_000.0,
                 unit: Unit::Ip,
                 estimated: 0,
                 usual: Usual { low: 12e6, median: 20e6, high: 40e6 },
+                trend: Trend::Rise,
+                since: Timestamp(1_700_000_005_000_000_000),
+                highest: Highest::For(Duration::from_secs(1_500)),
                 evaluation: Evaluation {
                     probability: 0.93,
                     parts: [
@@ -107,7 +111,14 @@ pub(crate) mod samples {
                     .into_iter()
                     .collect(),
                 },
+                threshold: 0.9,
+                budget: None,
+                limit: Some(60e6),
                 history: vec![12e6, 20e6, 40e6, 4_100_000_000.0],
+                worse: false,
+                contributors: Vec::new(),
+                folded: Folded::default(),
+                reverse: None,
             },
             suppressed: 0,
         }
@@ -116,7 +127,33 @@ pub(crate) mod samples {
     /// The same of one TCP connection.
     pub fn connection() -> Alert {
         let mut alert = burst();
-        alert.finding.series.transport = Some(Transport { proto: 6, sport: 443, dport: 51234 });
+        let (src, dst) = alert.finding.series.ends().unwrap();
+        let transport = Transport { proto: 6, sport: 443, dport: 51234 };
+        alert.finding.series = SeriesKey::Flow { src, dst, transport };
+        alert
+    }
+
+    /// 3,120 flows from 203.0.113.0/24 in 5 s, most of them from one address.
+    pub fn scan() -> Alert {
+        let mut alert = burst();
+        let (scanner, host) = ("203.0.113.9".parse().unwrap(), "192.0.2.1".parse().unwrap());
+        let share = |series, share| Contributor { series, metric: Metric::Flows, value: share * 3_120.0, share };
+        let net = SeriesKey::net(scanner, false);
+        alert.finding = Finding {
+            series: net,
+            metric: Metric::Flows,
+            direction: Direction::Ingress,
+            locality: Locality::Incoming,
+            value: 3_120.0,
+            usual: Usual { low: 0.0, median: 1.0, high: 4.0 },
+            highest: Highest::SinceStart(Duration::from_secs(10_800)),
+            limit: Some(17.2),
+            history: vec![0.0, 1.0, 4.0, 3_120.0],
+            contributors: vec![share(SeriesKey::Pair { src: scanner, dst: host }, 0.62)],
+            folded: Folded { count: 3, top: vec![share(SeriesKey::interface("eth0", Direction::Ingress), 0.9)] },
+            reverse: Some(share(net.reverse().unwrap(), 0.5)),
+            ..alert.finding
+        };
         alert
     }
 }

@@ -260,8 +260,11 @@ fn filter(args: &FilterArgs) -> CidrFilter {
 }
 
 fn series(args: &SeriesArgs, base: series::Settings) -> Result<series::Settings, ConfigError> {
+    let mut levels = args.level.clone().unwrap_or_else(|| base.levels.clone());
+    levels.sort_unstable();
+    levels.dedup();
     Ok(series::Settings {
-        level: args.level,
+        levels,
         unit: args.bytes,
         max_series: within("--max-series", args.max_series.unwrap_or(base.max_series), &MAX_SERIES)?,
         expire_after: within(

@@ -10,7 +10,8 @@ use crate::{
         anomalyzer::{Anomalyzer, Method, ORIGINAL_THRESHOLD, Settings},
     },
     judge::Thresholds,
-    score, series,
+    score,
+    series::{self, Level},
     units::format_number,
 };
 
@@ -55,18 +56,13 @@ pub(super) fn settings(args: &DetectionArgs, original: bool) -> Result<Detection
         (Thresholds::default(), series::Settings::default())
     };
     let detector = match chosen(&args.detector, original, JUDGE)? {
-        name @ (Name::Auto | Name::Ewma | Name::Spot) => {
-            let name = named(&name);
-            return Err(ConfigError::Contradiction {
-                what: format!(
-                    "--detector {name}: so far it scores series (wherefore score) and judges no flows"
-                ),
-                remedy: "use --detector anomalyzer".into(),
-            });
-        }
+        Name::Auto => detect::Settings::Auto,
+        Name::Ewma => detect::Settings::Ewma,
+        Name::Spot => detect::Settings::Spot,
         Name::Anomalyzer => {
             let settings = anomalyzer(&args.detector, original)?;
             let window = window(&settings);
+            series.levels = vec![Level::Pair];
             series.history = match history(&args.detector)? {
                 Some(cap) => cap,
                 // The original kept 30 points, however long the windows; ours are as long as the windows ask for.

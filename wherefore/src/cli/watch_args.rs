@@ -71,18 +71,19 @@ pub struct FilterArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Series")]
 pub struct SeriesArgs {
-    /// A series is a pair of addresses, or one flow of it (protocol, ports)
-    #[arg(long, value_enum, default_value_t)]
-    pub level: Level,
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST",
+        help = with_default("How closely traffic is looked at, comma separated", "pair,net,interface; the Anomalyzer: pair"))]
+    /// The levels in use.
+    pub level: Option<Vec<Level>>,
     /// Bytes of a series: IP packets, or whole frames as on the wire
     #[arg(long, value_enum, default_value_t)]
     pub bytes: Unit,
     #[arg(long, value_name = "N", value_parser = values::whole::<usize>, allow_hyphen_values = true,
-        help = with_default("Most series remembered, 1 to 16777216", series::Settings::default().max_series))]
+        help = with_default("Most flows, and most pairs, remembered, 1 to 16777216", series::Settings::default().max_series))]
     /// Most series remembered.
     pub max_series: Option<usize>,
     #[arg(long, value_name = "INTERVALS", value_parser = values::whole::<u64>, allow_hyphen_values = true,
-        help = with_default("Silent intervals after which a series is forgotten", series::Settings::default().expire_after))]
+        help = with_default("Silent intervals after which a series is forgotten", "those of 3 days"))]
     /// Life of a silent series.
     pub expire_after: Option<u64>,
 }

@@ -13,6 +13,9 @@ mod choice;
 pub mod ewma;
 pub mod spot;
 mod tail;
+mod usual;
+
+pub use self::usual::{Usual, quantile};
 
 pub use self::choice::{Name, Settings};
 
@@ -39,6 +42,12 @@ pub trait Detector: Send {
 
     /// The probability that is an alert when exceeded, for a series that may cost `budget` false alerts a day.
     fn threshold(&self, budget: f64) -> f64;
+
+    /// What was usual before the newest value, of a memory that reaches further than a few last values; `None` where
+    /// those say it as well.
+    fn usual(&self, _memory: &Self::Memory, _newest: &Newest<'_>) -> Option<Usual> {
+        None
+    }
 }
 
 /// The newest value of a series, and what is known with it.

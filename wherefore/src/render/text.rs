@@ -6,21 +6,7 @@ use serde::Serialize;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use wherefore_common::Reason;
 
-pub use crate::clean::clean;
-
-/// A number with a comma between groups of three digits.
-#[must_use]
-pub fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
+pub use crate::{clean::clean, units::grouped};
 
 /// `value` with three significant digits and a decimal prefix, then `unit`: `1.23 GB`, `999 B`.
 #[must_use]
@@ -248,8 +234,6 @@ mod tests {
         }
         assert_eq!(rate(5_000_000, Duration::from_secs(2)), "2.50 MB/s");
         assert_eq!(rate(5, Duration::ZERO), "-");
-        assert_eq!(grouped(1_234_567), "1,234,567");
-        assert_eq!(grouped(999), "999");
     }
 
     #[test]

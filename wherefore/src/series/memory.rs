@@ -1,127 +1,225 @@
 //! What is remembered of one series.
 
-use std::sync::Arc;
-
+use serde::{Deserialize, Serialize};
 use wherefore_common::Direction;
 
-use super::quantile;
+use super::{Carried, peaks::Peaks};
 use crate::locality::Locality;
+
+/// Values kept as evidence.
+pub const EVIDENCE: usize = 16;
+/// Of a silence that goes on, as many zeros stand in the evidence at most: what was before stays in sight.
+const SILENT_EVIDENCE: usize = 4;
+
+/// One series, beside its name: with the default detector's memory some 450 bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Series<M> {
+    /// What the detector remembers.
+    pub memory: M,
+    recent: [f32; EVIDENCE],
+    held: u8,
+    peaks: Peaks,
+    /// Values seen.
+    values: u32,
+    idle: u32,
+    /// Interface that carried most of it when it last carried anything; nothing that outlasts the agent.
+    #[serde(skip)]
+    ifindex: u32,
+    direction: u8,
+    locality: Locality,
+    /// The judge keeps a state of it.
+    pub watched: bool,
+}
+
+impl<M> Series<M> {
+    /// Before its first value.
+    #[must_use]
+    pub fn new(memory: M) -> Self {
+        Self {
+            memory,
+            recent: [0.0; EVIDENCE],
+            held: 0,
+            peaks: Peaks::default(),
+            values: 0,
+            idle: 0,
+            ifindex: 0,
+            direction: Direction::Unknown as u8,
+            locality: Locality::Unknown,
+            watched: false,
+        }
+    }
+
+    /// Takes in the value of interval `now`.
+    pub fn push(&mut self, value: f64, now: u32) {
+        self.values = self.values.saturating_add(1);
+        self.peaks.push(value, now);
+        if value == 0.0 {
+            self.idle = self.idle.saturating_add(1);
+            if self.idle as usize > SILENT_EVIDENCE {
+                return;
+            }
+        } else {
+            self.idle = 0;
+        }
+        let held = usize::from(self.held);
+        if held == EVIDENCE {
+            self.recent.copy_within(1.., 0);
+            self.recent[EVIDENCE - 1] = value as f32;
+        } else {
+            self.recent[held] = value as f32;
+            self.held += 1;
+        }
+    }
+
+    /// Takes in silent intervals.
+    pub(super) fn fall_silent(&mut self, count: u64) {
+        let before = self.idle;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        for _ in 0..count.min(SILENT_EVIDENCE as u32) {
+            self.push(0.0, 0);
+        }
+        self.idle = before.saturating_add(count);
+        self.values = self.values.saturating_add(count.saturating_sub(SILENT_EVIDENCE as u32));
+    }
+
+    /// Where it was carried in this interval.
+    pub fn seen(&mut self, carried: &Carried) {
+        (self.ifindex, self.direction, self.locality) = (carried.ifindex, carried.direction, carried.locality);
+    }
+
+    /// The last values, oldest first; of a silence that goes on, its first four.
+    #[must_use]
+    pub fn recent(&self) -> &[f32] {
+        &self.recent[..usize::from(self.held)]
+    }
+
+    /// Values seen, silent ones included.
+    #[must_use]
+    pub const fn values(&self) -> u32 {
+        self.values
+    }
+
+    /// Silent intervals since the last other one.
+    #[must_use]
+    pub const fn idle(&self) -> u32 {
+        self.idle
+    }
+
+    /// Intervals before interval `now` since it carried at least `value`; `None` where it never did.
+    #[must_use]
+    pub fn since_as_much(&self, value: f64, now: u32) -> Option<u32> {
+        self.peaks.since(value, now)
+    }
+
+    /// How much it deserves its place in an interval in which it carried `value`: its largest value of late, divided by
+    /// one more than the silent intervals since it last spoke.
+    pub(super) fn weight(&self, value: f64) -> f64 {
+        let largest = self.recent().iter().copied().fold(0.0, f32::max);
+        if value > 0.0 { value.max(largest.into()) } else { f64::from(largest) / (2.0 + f64::from(self.idle)) }
+    }
+
+    /// Number of the interface that carried most in the last interval with any; 0 where that was before the agent
+    /// started.
+    #[must_use]
+    pub const fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// Direction that carried most in the last interval with any.
+    #[must_use]
+    pub const fn direction(&self) -> Direction {
+        Direction::from_u8(self.direction)
+    }
+
+    /// Which end of it was this host in the last interval with any.
+    #[must_use]
+    pub const fn locality(&self) -> Locality {
+        self.locality
+    }
+}
+
+/// The last values of a series as they were, for detectors that judge by them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Exact {
+    /// Oldest first.
+    pub values: Vec<f64>,
+    /// Those of the last values that were not 0, single precision: they are held against a factor, and outlast
+    /// silences that fill the history.
+    busy: Vec<f32>,
+}
 
 /// Busy intervals remembered, however long ago they were.
 const BUSY: usize = 32;
 /// Busy intervals needed to say what a busy interval is like.
 pub const BUSY_LEAST: usize = 3;
 
-/// One series: its last intervals, and its last busy ones.
-#[derive(Clone, Debug)]
-pub struct Series {
-    /// Bytes per interval, oldest first.
-    history: Vec<f64>,
-    /// Bytes of the last intervals that had any, oldest first; the newest included. They outlast silences
-    /// that fill the history. Single precision: they are held against a factor.
-    busy: Vec<f32>,
-    /// Intervals since the last one with a byte.
-    idle: u64,
-    interface: Arc<str>,
-    direction: Direction,
-    locality: Locality,
-}
-
-impl Series {
-    /// Begins with its first value: what was before is not known to have been 0.
-    pub(super) fn new(value: f64, interface: Arc<str>, direction: Direction, locality: Locality) -> Self {
-        Self { history: vec![value], busy: vec![value as f32], idle: 0, interface, direction, locality }
+impl Exact {
+    /// Adds a value, of which at most `cap` are kept.
+    pub fn push(&mut self, value: f64, cap: usize) {
+        if self.values.len() >= cap.max(1) {
+            self.values.remove(0);
+        }
+        self.values.push(value);
     }
 
-    /// Adds `count` silent intervals, keeping at most `cap` points.
-    pub(super) fn fall_silent(&mut self, count: u64, cap: usize) {
-        self.idle = self.idle.saturating_add(count);
+    /// Adds `count` silent ones.
+    pub fn fall_silent(&mut self, count: u64, cap: usize) {
         let zeros = usize::try_from(count).unwrap_or(usize::MAX).min(cap);
-        let excess = (self.history.len() + zeros).saturating_sub(cap);
-        self.history.drain(..excess.min(self.history.len()));
-        self.history.resize(self.history.len() + zeros, 0.0);
+        let excess = (self.values.len() + zeros).saturating_sub(cap);
+        self.values.drain(..excess.min(self.values.len()));
+        self.values.resize(self.values.len() + zeros, 0.0);
     }
 
-    /// Puts what the newest interval, so far silent, carried.
-    pub(super) fn speak(
-        &mut self,
-        value: f64,
-        interface: Arc<str>,
-        direction: Direction,
-        locality: Locality,
-    ) {
-        if let Some(newest) = self.history.last_mut() {
-            *newest = value;
+    /// Remembers a value that is not 0 as busy, after it was judged.
+    pub fn remember_busy(&mut self, value: f64) {
+        if value == 0.0 {
+            return;
         }
         if self.busy.len() == BUSY {
             self.busy.remove(0);
         }
         self.busy.push(value as f32);
-        self.idle = 0;
-        self.interface = interface;
-        self.direction = direction;
-        self.locality = locality;
     }
 
-    /// How much it deserves its place: its largest interval, divided by one more than the silent intervals
-    /// since it last spoke.
-    pub(super) fn weight(&self) -> f64 {
-        let largest = self.history.iter().copied().fold(0.0, f64::max);
-        largest / (1.0 + self.idle as f64)
-    }
-
-    /// Bytes per interval, oldest first, the newest last; never empty.
-    #[must_use]
-    pub fn history(&self) -> &[f64] {
-        &self.history
-    }
-
-    /// Bytes of the newest interval.
-    #[must_use]
-    pub fn value(&self) -> f64 {
-        self.history.last().copied().unwrap_or_default()
-    }
-
-    /// The points before the newest.
-    #[must_use]
-    pub fn earlier(&self) -> &[f64] {
-        &self.history[..self.history.len() - 1]
-    }
-
-    /// Intervals since the last one with a byte; 0 if the newest has some.
-    #[must_use]
-    pub const fn idle(&self) -> u64 {
-        self.idle
-    }
-
-    /// What a busy interval is like: the ninetieth percentile of the last 32 earlier intervals that had
-    /// bytes. `None` below three of them.
+    /// What a busy interval is like: the ninetieth percentile of the last 32 earlier intervals that carried anything.
+    /// `None` below three of them.
     #[must_use]
     pub fn busy_level(&self) -> Option<f64> {
-        let earlier = self.busy.len() - usize::from(self.idle == 0);
-        if earlier < BUSY_LEAST {
+        if self.busy.len() < BUSY_LEAST {
             return None;
         }
-        let mut sorted: Vec<f64> = self.busy[..earlier].iter().copied().map(f64::from).collect();
+        let mut sorted: Vec<f64> = self.busy.iter().copied().map(f64::from).collect();
         sorted.sort_unstable_by(f64::total_cmp);
-        Some(quantile(&sorted, 0.9))
+        Some(crate::detect::quantile(&sorted, 0.9))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Name and series, without the index of the store (12 bytes at most) and what the detector remembers (344 of the
+    /// default one): at most 512 bytes in all.
+    #[test]
+    fn a_series_is_small() {
+        let alone = size_of::<(super::super::SeriesKey, Series<[u64; 43]>)>();
+        assert!(alone <= 496, "{alone}");
     }
 
-    /// Interface that carried most in the last interval with bytes.
-    #[must_use]
-    pub fn interface(&self) -> &str {
-        &self.interface
-    }
-
-    /// Direction that carried most in the last interval with bytes.
-    #[must_use]
-    pub const fn direction(&self) -> Direction {
-        self.direction
-    }
-
-    /// Which end of it was this host in the last interval with bytes.
-    #[must_use]
-    pub const fn locality(&self) -> Locality {
-        self.locality
+    #[test]
+    fn what_was_before_a_silence_stays_in_sight() {
+        let mut series = Series::new(());
+        for now in 0..40 {
+            series.push(f64::from(now), now);
+        }
+        for now in 40..90 {
+            series.push(0.0, now);
+        }
+        assert_eq!((series.values(), series.idle()), (90, 50));
+        let expected: Vec<f32> = (28..40).map(|value| value as f32).chain([0.0; 4]).collect();
+        assert_eq!(series.recent(), expected);
+        assert_eq!((series.weight(0.0), series.weight(50.0)), (39.0 / 52.0, 50.0));
+        assert_eq!(series.since_as_much(20.0, 90), Some(51));
+        assert_eq!(series.since_as_much(50.0, 90), None);
     }
 }

@@ -1,71 +1,39 @@
 //! Which series are remembered, and for how long. Pure and bounded.
 
+mod gap;
+mod key;
+mod measure;
 mod memory;
+mod peaks;
 mod store;
 
-use std::net::IpAddr;
-
+pub(crate) use self::store::Entry;
 pub use self::{
-    memory::{BUSY_LEAST, Series},
-    store::Store,
+    gap::{Gaps, Step},
+    key::{InterfaceName, Level, Metric, SeriesKey, Transport, Unit, endpoint},
+    measure::{Carried, Measured},
+    memory::{BUSY_LEAST, EVIDENCE, Exact, Series},
+    store::{Bounds, Newest, Store},
 };
 
-/// What a series is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Level {
-    /// All traffic from one address to another.
-    #[default]
-    Pair,
-    /// One protocol and pair of ports of such a pair.
-    Flow,
-}
-
-/// Which bytes a series holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unit {
-    /// IP packets' bytes.
-    #[default]
-    Ip,
-    /// Frames' bytes on the wire.
-    Wire,
-}
-
-/// Names a series: stable as long as the conversation goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SeriesKey {
-    /// Sender.
-    pub src: IpAddr,
-    /// Receiver.
-    pub dst: IpAddr,
-    /// Protocol and ports at level flow, `None` at level pair.
-    pub transport: Option<Transport>,
-}
-
-/// Protocol and ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Transport {
-    /// IP protocol number.
-    pub proto: u8,
-    /// Source port.
-    pub sport: u16,
-    /// Destination port.
-    pub dport: u16,
-}
+/// Most remote networks remembered, each way and metric.
+pub const MOST_NETS: usize = 16_384;
+/// Most interfaces remembered, each way and metric.
+pub const MOST_INTERFACES: usize = 1_024;
 
 /// Settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Pair or flow.
-    pub level: Level,
+    /// The levels in use, the finest first, each once.
+    pub levels: Vec<Level>,
     /// IP bytes or wire bytes.
     pub unit: Unit,
-    /// Most series remembered. Beyond it a new one replaces the lightest if it is heavier, else it is turned
-    /// away and counted; see [`Store`].
+    /// Most flows, and most pairs, remembered. Beyond it a new one replaces the lightest if it is heavier, else it is
+    /// turned away and counted; see [`Store`].
     pub max_series: usize,
-    /// Points kept of each series (`--anom-gv-cap`); 0 counts as 1.
+    /// Points kept of each series where a detector judges by them (`--anom-gv-cap`); 0 counts as 1.
     pub history: usize,
-    /// A series without a byte in this many intervals is forgotten; 0 counts as 1.
+    /// A series without anything in this many intervals is forgotten; 0 counts as 1.
     pub expire_after: u64,
 }
 
@@ -74,39 +42,54 @@ impl Settings {
     /// interval.
     #[must_use]
     pub fn original() -> Self {
-        Self { expire_after: 61, ..Self::default() }
+        Self { levels: vec![Level::Pair], expire_after: 61, ..Self::default() }
+    }
+
+    /// Most series of a level, of each metric.
+    #[must_use]
+    pub const fn most(&self, level: Level) -> usize {
+        match level {
+            Level::Flow | Level::Pair => self.max_series,
+            Level::Net => MOST_NETS,
+            Level::Interface => MOST_INTERFACES,
+        }
     }
 }
 
-/// An hour of silence at 5 s intervals, so that what calls rarely is still known when it calls again. A full
-/// store of 65,536 takes some 40 MB.
+/// Three days of silence at 5 s intervals, so that what comes nightly is still known when it comes again. A full store
+/// of 65,536 takes 34 MB with the default detector.
 impl Default for Settings {
     fn default() -> Self {
-        Self { level: Level::Pair, unit: Unit::Ip, max_series: 65_536, history: 30, expire_after: 720 }
+        Self {
+            levels: vec![Level::Pair, Level::Net, Level::Interface],
+            unit: Unit::Ip,
+            max_series: 65_536,
+            history: 30,
+            expire_after: 51_840,
+        }
     }
 }
 
-/// What a [`Store`] holds, and what became of the rest since it was made.
+/// What is held, and what became of the rest since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
     /// Series remembered now.
     pub held: u64,
     /// Series forgotten because they were silent for too long.
     pub expired: u64,
-    /// Series replaced by a heavier one because the store was full.
+    /// Series replaced by a heavier one because there was no room.
     pub replaced: u64,
-    /// Times a series had bytes in an interval but no place, because the store was full of heavier ones. One
-    /// that goes on counts again in each interval.
+    /// Times a series carried something in an interval but had no place, because there was no room but for heavier
+    /// ones. One that goes on counts again in each interval.
     pub turned_away: u64,
 }
 
-/// The value below which the share `p` of `sorted` (ascending) lies, interpolated linearly between
-/// neighbours; 0 for an empty slice.
-#[must_use]
-pub fn quantile(sorted: &[f64], p: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
-    let position = p.clamp(0.0, 1.0) * last as f64;
-    let below = position as usize;
-    let above = (below + 1).min(last);
-    sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64)
+impl Counters {
+    /// Adds those of another level or metric.
+    pub const fn add(&mut self, other: &Self) {
+        self.held += other.held;
+        self.expired += other.expired;
+        self.replaced += other.replaced;
+        self.turned_away += other.turned_away;
+    }
 }

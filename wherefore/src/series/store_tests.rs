@@ -1,31 +1,29 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
-use wherefore_common::FlowKey;
+use wherefore_common::{Direction, FlowCounters, FlowKey};
 
 use super::*;
-use crate::time::Timestamp;
-
-const INTERVAL: Duration = Duration::from_secs(5);
+use crate::{
+    locality::Locality,
+    series::{Level, Transport, Unit},
+    snapshot::{Flow, Snapshot},
+};
 
 /// A flow of host number `host` from port `sport`, ingress on interface 1; IP bytes are 40 fewer than wire
 /// bytes.
 fn flow(host: u32, sport: u16, ip_bytes: u64) -> Flow {
-    Flow {
-        key: FlowKey {
-            src: Ipv4Addr::from(0xC633_6400 + host).to_ipv6_mapped().octets(),
-            dst: Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets(),
-            ifindex: 1,
-            sport,
-            dport: 443,
-            proto: 6,
-            family: 4,
-            ..FlowKey::default()
-        },
-        counters: FlowCounters { packets: 1, wire_bytes: ip_bytes + 40, ip_bytes, ..FlowCounters::default() },
-        own: false,
-        locality: Default::default(),
-    }
+    let key = FlowKey {
+        src: Ipv4Addr::from(0xC633_6400 + host).to_ipv6_mapped().octets(),
+        dst: Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets(),
+        ifindex: 1,
+        sport,
+        dport: 443,
+        proto: 6,
+        family: 4,
+        ..FlowKey::default()
+    };
+    Flow::new(key, FlowCounters { packets: 1, wire_bytes: ip_bytes + 40, ip_bytes, ..FlowCounters::default() })
 }
 
 fn on(ifindex: u32, direction: Direction, mut flow: Flow) -> Flow {
@@ -35,174 +33,213 @@ fn on(ifindex: u32, direction: Direction, mut flow: Flow) -> Flow {
 }
 
 fn snapshot(flows: Vec<Flow>) -> Snapshot {
-    Snapshot {
-        length: INTERVAL,
-        complete: true,
-        flows,
-        interfaces: [(1, "eth0".to_owned()), (2, "eth1".to_owned())].into(),
-        ..Snapshot::default()
-    }
+    Snapshot { flows, interfaces: [(1, "eth0".to_owned()), (2, "eth1".to_owned())].into(), ..Snapshot::default() }
 }
 
 fn pair(host: u32) -> SeriesKey {
-    SeriesKey {
-        src: IpAddr::V4(Ipv4Addr::from(0xC633_6400 + host)),
-        dst: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-        transport: None,
+    SeriesKey::Pair { src: IpAddr::V4(Ipv4Addr::from(0xC633_6400 + host)), dst: ip("192.0.2.1") }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn store(most: usize) -> Store<()> {
+    Store::new(Bounds { most, expire_after: 1_000, exact: true })
+}
+
+fn measured(flows: Vec<Flow>, level: Level) -> Measured {
+    Measured::new(&snapshot(flows), level, Unit::Ip)
+}
+
+/// Records an interval as a judge does; the largest newcomer.
+fn observe(store: &mut Store<()>, flows: Vec<Flow>, history: usize) -> Option<SeriesKey> {
+    let measured = measured(flows, Level::Pair);
+    let largest = store.observe(&measured, Metric::Bytes, 1.0, 3, || ()).map(|carried| carried.key);
+    for newest in store.iter_mut() {
+        newest.series.push(newest.value, 0);
+        newest.exact.unwrap().push(newest.value, history);
+    }
+    store.expire();
+    largest
+}
+
+fn history(store: &Store<()>, host: u32) -> Option<Vec<f64>> {
+    store.exact(&pair(host)).map(|exact| exact.values.clone())
+}
+
+#[test]
+fn a_series_is_the_sum_of_its_flows_at_each_level() {
+    let mut outgoing = flow(0, 5, 1_000);
+    std::mem::swap(&mut outgoing.key.src, &mut outgoing.key.dst);
+    outgoing.locality = Locality::Outgoing;
+    let mut local = flow(9, 9, 50);
+    local.locality = Locality::Local;
+    let incoming = |flow| Flow { locality: Locality::Incoming, ..flow };
+    let flows = vec![
+        incoming(flow(1, 1_000, 100)),
+        incoming(flow(1, 2_000, 30)),
+        incoming(flow(2, 1_000, 7)),
+        on(1, Direction::Egress, outgoing),
+        local,
+    ];
+    let of = |level, unit| {
+        let measured = Measured::new(&snapshot(flows.clone()), level, unit);
+        let mut all: Vec<(String, u64, u64)> =
+            measured.busiest(Metric::Bytes).map(|row| (row.key.to_string(), row.bytes, row.flows)).collect();
+        all.sort();
+        all
+    };
+    let expected = |rows: &[(&str, u64, u64)]| -> Vec<(String, u64, u64)> {
+        rows.iter().map(|(key, bytes, flows)| ((*key).to_owned(), *bytes, *flows)).collect()
+    };
+    assert_eq!(
+        of(Level::Pair, Unit::Wire),
+        expected(&[
+            ("192.0.2.1 → 198.51.100.0", 1_040, 1),
+            ("198.51.100.1 → 192.0.2.1", 210, 2),
+            ("198.51.100.2 → 192.0.2.1", 47, 1),
+            ("198.51.100.9 → 192.0.2.1", 90, 1),
+        ])
+    );
+    assert_eq!(of(Level::Flow, Unit::Ip).len(), 5);
+    // What is local has no remote network.
+    assert_eq!(
+        of(Level::Net, Unit::Ip),
+        expected(&[("from 198.51.100.0/24", 137, 3), ("to 198.51.100.0/24", 1_000, 1)])
+    );
+    assert_eq!(of(Level::Interface, Unit::Ip), expected(&[("eth0 egress", 1_000, 1), ("eth0 ingress", 187, 4)]));
+}
+
+#[test]
+fn where_no_end_is_known_a_flow_is_of_both_networks() {
+    let of = |locality| {
+        let mut flow = flow(1, 1, 10);
+        flow.locality = locality;
+        measured(vec![flow], Level::Net).busiest(Metric::Bytes).map(|row| row.key.to_string()).collect::<Vec<_>>()
+    };
+    for locality in [Locality::Unknown, Locality::Forwarded] {
+        assert_eq!(of(locality), ["to 192.0.2.0/24", "from 198.51.100.0/24"]);
+    }
+    assert_eq!(of(Locality::Outgoing), ["to 192.0.2.0/24"]);
+}
+
+#[test]
+fn an_interface_goes_on_by_its_name() {
+    let back = Snapshot { interfaces: [(7, "eth0".to_owned())].into(), ..snapshot(vec![on(7, Direction::Ingress, flow(1, 1, 5))]) };
+    let key = SeriesKey::interface("eth0", Direction::Ingress);
+    assert!(measured(vec![flow(1, 1, 9)], Level::Interface).get(&key, Metric::Bytes).is_some());
+    assert!(Measured::new(&back, Level::Interface, Unit::Ip).get(&key, Metric::Bytes).is_some());
+    let nameless = measured(vec![on(9, Direction::Unknown, flow(1, 1, 9))], Level::Interface);
+    assert_eq!(nameless.busiest(Metric::Bytes).next().unwrap().key.to_string(), "interface 9");
+}
+
+#[test]
+fn only_the_busiest_interface_and_direction_counts() {
+    let flows = vec![
+        on(1, Direction::Ingress, flow(1, 1, 100)),
+        on(2, Direction::Egress, flow(1, 1, 90)),
+        on(2, Direction::Egress, flow(1, 2, 20)),
+        Flow { own: true, ..flow(1, 3, 5_000) },
+        flow(2, 1, 0),
+    ];
+    let measured = measured(flows, Level::Pair);
+    assert_eq!(measured.len(), 1, "neither the agent's own nor what carried nothing");
+    let bytes = measured.get(&pair(1), Metric::Bytes).unwrap();
+    assert_eq!((bytes.ifindex, bytes.direction, bytes.bytes), (2, 1, 110));
+    let places: Vec<_> = measured.places(&pair(1)).map(|place| (place.ifindex, place.flows)).collect();
+    assert_eq!(places, [(1, 1), (2, 2)]);
+    assert_eq!(measured.places(&pair(3)).count(), 0);
+    // Equal on both: the first, in whatever order they come.
+    for flows in [[(2, 5), (1, 5)], [(1, 5), (2, 5)]] {
+        let flows = flows.map(|(ifindex, bytes)| on(ifindex, Direction::Egress, flow(1, 1, bytes)));
+        let measured = Measured::new(&snapshot(flows.into()), Level::Pair, Unit::Ip);
+        assert_eq!(measured.get(&pair(1), Metric::Bytes).unwrap().ifindex, 1);
     }
 }
 
-fn store(settings: Settings) -> Store {
-    Store::new(settings)
-}
-
-fn history(store: &Store, host: u32) -> Option<&[f64]> {
-    store.get(&pair(host)).map(Series::history)
-}
-
 #[test]
-fn a_pair_is_the_sum_of_its_flows_and_a_flow_is_not() {
-    let flows = vec![flow(1, 1000, 100), flow(1, 2000, 30), flow(2, 1000, 7)];
-    let mut pairs = store(Settings::default());
-    assert!(pairs.observe(&snapshot(flows.clone()), INTERVAL));
-    assert_eq!((history(&pairs, 1), history(&pairs, 2)), (Some(&[130.0][..]), Some(&[7.0][..])));
-
-    let mut by_flow = store(Settings { level: Level::Flow, unit: Unit::Wire, ..Settings::default() });
-    by_flow.observe(&snapshot(flows), INTERVAL);
-    let transport = Some(Transport { proto: 6, sport: 2000, dport: 443 });
-    assert_eq!(by_flow.get(&SeriesKey { transport, ..pair(1) }).unwrap().value(), 70.0);
-    assert_eq!(by_flow.counters().held, 3);
-}
-
-#[test]
-fn a_mapped_address_on_the_wire_is_another_series() {
-    let mut mapped = flow(1, 1000, 9);
-    mapped.key.family = 6;
-    let mut store = store(Settings::default());
-    store.observe(&snapshot(vec![flow(1, 1000, 5), mapped]), INTERVAL);
-    let v6 = |ip| match ip {
-        IpAddr::V4(ip) => IpAddr::V6(Ipv6Addr::from_bits(0xFFFF_0000_0000 | u128::from(ip.to_bits()))),
-        IpAddr::V6(_) => unreachable!("pairs are IPv4"),
-    };
-    let SeriesKey { src, dst, transport } = pair(1);
-    let key = SeriesKey { src: v6(src), dst: v6(dst), transport };
-    assert_eq!((store.get(&pair(1)).unwrap().value(), store.get(&key).unwrap().value()), (5.0, 9.0));
-}
-
-#[test]
-fn the_agents_own_flows_are_no_series() {
-    let mut own = flow(1, 1000, 1_000_000);
-    own.own = true;
-    let mut store = store(Settings::default());
-    store.observe(&snapshot(vec![own, flow(1, 2000, 5), Flow { key: flow(2, 1, 1).key, ..own }]), INTERVAL);
-    assert_eq!((history(&store, 1), history(&store, 2)), (Some(&[5.0][..]), None));
-}
-
-#[test]
-fn a_packet_seen_twice_counts_once_where_most_was_seen() {
-    let mut store = store(Settings::default());
-    store.observe(
-        &snapshot(vec![
-            on(1, Direction::Ingress, flow(1, 1000, 100)),
-            on(2, Direction::Egress, flow(1, 1000, 100)),
-            on(2, Direction::Egress, flow(1, 2000, 20)),
-        ]),
-        INTERVAL,
-    );
-    let series = store.get(&pair(1)).unwrap();
-    assert_eq!((series.value(), series.interface(), series.direction()), (120.0, "eth1", Direction::Egress));
-    // A silent interval keeps what was last; a name that is not told is made up.
-    store.observe(&Snapshot { interfaces: BTreeMap::new(), ..snapshot(vec![]) }, INTERVAL);
-    let series = store.get(&pair(1)).unwrap();
-    assert_eq!((series.value(), series.interface(), series.direction()), (0.0, "eth1", Direction::Egress));
-    store.observe(&snapshot(vec![on(9, Direction::Unknown, flow(1, 1000, 1))]), INTERVAL);
-    assert_eq!(store.get(&pair(1)).unwrap().interface(), "interface 9");
-}
-
-#[test]
-fn bytes_are_those_of_the_interval_asked_for() {
-    let mut store = store(Settings::default());
-    let late = Snapshot { length: Duration::from_secs(8), ..snapshot(vec![flow(1, 1, 800)]) };
-    store.observe(&late, INTERVAL);
-    store.observe(&snapshot(vec![flow(1, 1, 333)]), INTERVAL);
-    // The last of a capture: its bytes are all there are.
-    let cut = Snapshot { length: Duration::from_secs(1), complete: false, ..snapshot(vec![flow(1, 1, 10)]) };
-    store.observe(&cut, INTERVAL);
-    store.observe(&Snapshot { length: Duration::ZERO, ..snapshot(vec![flow(1, 1, 20)]) }, INTERVAL);
-    assert_eq!(history(&store, 1), Some(&[500.0, 333.0, 10.0, 20.0][..]));
-}
-
-#[test]
-fn a_first_interval_is_recorded_unless_it_is_to_be_skipped() {
-    let cut = Snapshot { complete: false, ..snapshot(vec![flow(1, 1, 10)]) };
-    let mut live = store(Settings::default()).skip_first();
-    assert!(!live.observe(&snapshot(vec![flow(1, 1, 10)]), INTERVAL));
-    assert_eq!(history(&live, 1), None);
-    assert!(live.observe(&cut, INTERVAL));
-    let mut capture = store(Settings::default());
-    assert!(capture.observe(&cut, INTERVAL));
-    assert_eq!(history(&capture, 1), Some(&[10.0][..]));
+fn the_largest_newcomer_is_the_largest_of_those_hardly_known() {
+    let mut store = store(10);
+    for _ in 0..3 {
+        assert_eq!(observe(&mut store, vec![flow(1, 1, 1_000)], 5), Some(pair(1)));
+    }
+    assert_eq!(observe(&mut store, vec![flow(1, 1, 1_000)], 5), None);
+    assert_eq!(observe(&mut store, vec![flow(1, 1, 1_000), flow(2, 1, 7), flow(3, 1, 9)], 5), Some(pair(3)));
+    // Without a place they are as new the next time.
+    let mut full = self::store(0);
+    for _ in 0..5 {
+        assert_eq!(observe(&mut full, vec![flow(4, 1, 1)], 5), Some(pair(4)));
+    }
 }
 
 #[test]
 fn a_series_is_forgotten_after_so_many_silent_intervals() {
-    let settings = Settings { expire_after: 3, ..Settings::default() };
-    let mut store = store(settings);
-    store.observe(&snapshot(vec![flow(1, 1, 10), flow(2, 1, 10)]), INTERVAL);
-    store.observe(&snapshot(vec![]), INTERVAL);
-    store.observe(&snapshot(vec![flow(2, 1, 10)]), INTERVAL);
-    assert_eq!(history(&store, 1), Some(&[10.0, 0.0, 0.0][..]));
-    store.observe(&snapshot(vec![]), INTERVAL);
+    let mut store = Store::new(Bounds { most: 10, expire_after: 3, exact: true });
+    observe(&mut store, vec![flow(1, 1, 10), flow(2, 1, 10)], 5);
+    observe(&mut store, vec![], 5);
+    observe(&mut store, vec![flow(2, 1, 10)], 5);
+    assert_eq!(history(&store, 1), Some(vec![10.0, 0.0, 0.0]));
+    observe(&mut store, vec![], 5);
     assert_eq!((history(&store, 1), store.counters().expired), (None, 1));
-    // Two silent intervals that were skipped and one more; who speaks again begins anew.
-    let gap = Snapshot { skipped: 2, ..snapshot(vec![flow(2, 1, 7)]) };
-    store.observe(&gap, INTERVAL);
-    assert_eq!((history(&store, 2), store.counters().expired), (Some(&[7.0][..]), 2));
+    // One silent interval was judged, one was skipped; who speaks again begins anew.
+    store.fall_silent(2, 5);
+    assert_eq!(store.counters().expired, 2);
+    observe(&mut store, vec![flow(2, 1, 7)], 5);
+    assert_eq!(history(&store, 2), Some(vec![7.0]));
 }
 
 #[test]
 fn a_gap_of_years_costs_no_more_than_the_history() {
-    let mut store = store(Settings { expire_after: u64::MAX, ..Settings::default() });
-    store.observe(&snapshot(vec![flow(1, 1, 10)]), INTERVAL);
-    store.observe(&Snapshot { skipped: u64::MAX - 1, ..snapshot(vec![flow(1, 1, 5)]) }, INTERVAL);
+    let mut store = Store::new(Bounds { most: 10, expire_after: u64::MAX, exact: true });
+    observe(&mut store, vec![flow(1, 1, 10)], 30);
+    store.fall_silent(u64::MAX - 1, 30);
+    observe(&mut store, vec![flow(1, 1, 5)], 30);
     let mut expected = vec![0.0; 29];
     expected.push(5.0);
-    assert_eq!(history(&store, 1), Some(&expected[..]));
+    assert_eq!(history(&store, 1), Some(expected));
 }
 
 #[test]
 fn a_full_store_keeps_the_heavy_and_turns_away_the_light() {
-    let mut store = store(Settings { max_series: 2, ..Settings::default() });
-    store.observe(&snapshot(vec![flow(1, 1, 1_000), flow(2, 1, 50), flow(3, 1, 40)]), INTERVAL);
+    let mut store = store(2);
+    observe(&mut store, vec![flow(1, 1, 1_000), flow(2, 1, 50), flow(3, 1, 40)], 5);
     assert_eq!((history(&store, 3), store.counters().turned_away), (None, 1));
     // As heavy as the lightest is not heavier.
-    store.observe(&snapshot(vec![flow(1, 1, 1), flow(2, 1, 50), flow(4, 1, 50)]), INTERVAL);
+    observe(&mut store, vec![flow(1, 1, 1), flow(2, 1, 50), flow(4, 1, 50)], 5);
     assert_eq!((history(&store, 4), store.counters().turned_away), (None, 2));
     // A silent interval halves a weight.
-    store.observe(&snapshot(vec![flow(4, 1, 40)]), INTERVAL);
-    assert_eq!((history(&store, 2), history(&store, 4)), (None, Some(&[40.0][..])));
-    assert_eq!(history(&store, 1), Some(&[1_000.0, 1.0, 0.0][..]));
+    observe(&mut store, vec![flow(4, 1, 40)], 5);
+    assert_eq!((history(&store, 2), history(&store, 4)), (None, Some(vec![40.0])));
+    assert_eq!(history(&store, 1), Some(vec![1_000.0, 1.0, 0.0]));
     assert_eq!(store.counters(), Counters { held: 2, expired: 0, replaced: 1, turned_away: 2 });
 }
 
-/// 2,000 addresses an interval, each once, against 100 places.
+/// A million addresses, 20,000 an interval, each once, against 2,000 places.
 #[test]
-fn a_scan_does_not_push_out_the_talkers() {
-    let mut store = store(Settings { max_series: 100, ..Settings::default() });
+fn a_scan_of_a_million_keys_pushes_out_no_talker() {
+    let mut store: Store<()> = Store::new(Bounds { most: 2_000, expire_after: 1_000, exact: false });
     for round in 0..50_u32 {
-        let mut flows: Vec<Flow> = (0..2_000).map(|i| flow(1_000 + round * 2_000 + i, 1, 40)).collect();
-        // Ten talkers, speaking in one of three intervals.
-        flows.extend((0..10).filter(|i| (round + i) % 3 == 0).map(|i| flow(i, 1, 10_000)));
-        store.observe(&snapshot(flows), INTERVAL);
-        assert!(store.iter().count() <= 100);
+        let mut flows: Vec<Flow> = (0..20_000).map(|i| flow(1_000 + round * 20_000 + i, 1, 40)).collect();
+        // A hundred talkers, speaking in one of ten intervals.
+        flows.extend((0..100).filter(|i| (round + i) % 10 == 0).map(|i| flow(i, 1, 10_000)));
+        let measured = measured(flows, Level::Pair);
+        store.observe(&measured, Metric::Bytes, 1.0, 3, || ());
+        store.iter_mut().for_each(|newest| newest.series.push(newest.value, round));
+        store.expire();
+        assert!(store.iter().count() <= 2_000);
+        assert!(store.entries.capacity() <= 2_000 + 2_000 / 8 && store.index.capacity() < 4_000);
     }
-    assert!((0..10).all(|host| history(&store, host).is_some_and(|history| history.len() == 30)));
+    for host in 0..100 {
+        let first_spoke = (10 - host % 10) % 10;
+        assert_eq!(store.get(&pair(host)).map(Series::values), Some(50 - first_spoke), "{host}");
+    }
 }
 
 #[test]
 fn no_places_hold_nothing() {
-    let mut store = store(Settings { max_series: 0, ..Settings::default() });
-    store.observe(&snapshot(vec![flow(1, 1, 10)]), INTERVAL);
+    let mut store = store(0);
+    observe(&mut store, vec![flow(1, 1, 10)], 5);
     assert_eq!((store.iter().count(), store.counters().turned_away), (0, 1));
 }
 
@@ -215,11 +252,11 @@ proptest! {
         cap in 1_usize..12,
         expire_after in 1_u64..8,
     ) {
-        let mut store = store(Settings { history: cap, expire_after, ..Settings::default() });
+        let mut store = Store::new(Bounds { most: 10, expire_after, exact: true });
         let mut expected: Vec<Option<Vec<f64>>> = vec![None; 3];
         for (skipped, bytes) in rounds {
-            let flows = (0..3).map(|host| flow(host, 1, bytes[host as usize])).collect();
-            store.observe(&Snapshot { skipped, start: Timestamp(99), ..snapshot(flows) }, INTERVAL);
+            store.fall_silent(skipped, cap);
+            observe(&mut store, (0..3).map(|host| flow(host, 1, bytes[host as usize])).collect(), cap);
             for (series, &bytes) in expected.iter_mut().zip(&bytes) {
                 for value in std::iter::repeat_n(0, skipped as usize).chain([bytes]) {
                     match series {
@@ -232,7 +269,7 @@ proptest! {
                 }
             }
             for (host, series) in expected.iter().enumerate() {
-                let tail = series.as_ref().map(|history| &history[history.len().saturating_sub(cap)..]);
+                let tail = series.as_ref().map(|history| history[history.len().saturating_sub(cap)..].to_vec());
                 prop_assert_eq!(history(&store, host as u32), tail);
             }
         }
@@ -243,14 +280,21 @@ proptest! {
     fn the_order_of_flows_does_not_matter(
         mut parts in prop::collection::vec((0_u32..3, 1_u64..1_000), 1..30),
     ) {
-        let observe = |parts: &[(u32, u64)]| {
-            let mut store = store(Settings { max_series: 2, ..Settings::default() });
+        let held = |parts: &[(u32, u64)]| {
+            let mut store = store(2);
             let flows = (0_u16..).zip(parts).map(|(port, &(host, bytes))| flow(host, port, bytes)).collect();
-            store.observe(&snapshot(flows), INTERVAL);
-            (0..3).map(|host| history(&store, host).map(<[f64]>::to_vec)).collect::<Vec<_>>()
+            observe(&mut store, flows, 5);
+            (0..3).map(|host| history(&store, host)).collect::<Vec<_>>()
         };
-        let before = observe(&parts);
+        let before = held(&parts);
         parts.reverse();
-        prop_assert_eq!(before, observe(&parts));
+        prop_assert_eq!(before, held(&parts));
     }
+}
+
+#[test]
+fn a_key_of_a_flow_has_its_ports() {
+    let flows = measured(vec![flow(1, 1_000, 100)], Level::Flow);
+    let key = flows.busiest(Metric::Bytes).next().unwrap().key;
+    assert_eq!(key.transport(), Some(Transport { proto: 6, sport: 1_000, dport: 443 }));
 }

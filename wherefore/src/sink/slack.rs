@@ -10,6 +10,7 @@ use super::{Answer, Request, Sink, Verdict};
 use crate::{
     alert::{Alert, text},
     clean::is_hostile,
+    series::Metric,
     units::{format_bytes, format_duration},
 };
 
@@ -102,30 +103,36 @@ fn message(alert: &Alert) -> Value {
     let methods: Vec<String> =
         finding.evaluation.parts.iter().map(|part| format!("{} {:.2}", part.method, part.value)).collect();
     let interval = format_duration(finding.interval);
-    let mut fields = vec![
-        ("From", text::source(finding)),
-        ("To", text::destination(finding)),
-        (
-            "Now",
-            format!("{} in {interval} ({}/s)", format_bytes(finding.bytes), format_bytes(finding.rate())),
-        ),
+    let rate = match finding.metric {
+        Metric::Bytes => format!(" ({}/s)", format_bytes(finding.rate())),
+        Metric::Flows => String::new(),
+    };
+    let mut fields = match text::ends(finding) {
+        Some((source, destination)) => vec![("From", source), ("To", destination)],
+        None => vec![("Series", finding.series.to_string())],
+    };
+    fields.extend([
+        ("Now", format!("{} in {interval}{rate}", text::amount(finding.metric, finding.value))),
         (
             "Usual",
             format!(
                 "{} in {interval}, median {}",
-                text::range(usual.low, usual.high),
-                format_bytes(usual.median)
+                text::range_of(finding.metric, usual.low, usual.high),
+                text::amount(finding.metric, usual.median)
             ),
         ),
         ("Probability", format!("{:.3}", finding.evaluation.probability)),
-    ];
+    ]);
     if !methods.is_empty() {
         fields.push(("Methods", methods.join(", ")));
+    }
+    if !finding.contributors.is_empty() {
+        fields.push(("Most of it", finding.contributors.iter().map(text::share).collect::<Vec<_>>().join(", ")));
     }
     let fields: Vec<Value> =
         fields.into_iter().map(|(name, value)| mrkdwn(&format!("*{name}*\n"), &value, FIELD)).collect();
     let mut context =
-        format!("{} · {} · {}", text::place(finding), text::seconds(finding), text::unit(finding.unit));
+        format!("{} · {} · {}", text::place(finding), text::seconds(finding), text::unit(finding));
     if alert.suppressed > 0 {
         context.push_str(&format!(" · {} more held back since it was last told", alert.suppressed));
     }
@@ -212,7 +219,7 @@ mod tests {
         alert.suppressed = 3;
         let text = |text: &str| json!({ "type": "mrkdwn", "text": text, "verbatim": true });
         let sentence =
-            "192.0.2.7:443 sent 4.1 GB to 198.51.100.9:51234 in 5 s (820 MB/s) over TCP, usually 12 to 40 MB";
+            "192.0.2.7:443 sent 4.1 GB to 198.51.100.9:51234 in 5 s (820 MB/s) over TCP, usually 12 to 40 MB, highest in 25 min";
         assert_eq!(
             encode(settings(), &alert),
             json!({
@@ -309,7 +316,7 @@ mod tests {
             alert.suppressed = suppressed;
             let finding = &mut alert.finding;
             finding.interface = interface;
-            (finding.bytes, finding.evaluation.probability) = (bytes, probability);
+            (finding.value, finding.evaluation.probability) = (bytes, probability);
             (finding.usual.low, finding.usual.high) = (low, high);
             for (text, limit) in texts(&encode(settings(), &alert)) {
                 prop_assert!(!text.is_empty() && text.encode_utf16().count() <= limit);

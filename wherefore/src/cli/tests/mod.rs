@@ -140,7 +140,7 @@ fn bad_syntax_names_flag_value_and_what_is_allowed() {
         ("--table-size 1e6", "'1e6' for '--table-size", "a whole number"),
         ("--hook nfqueue", "'nfqueue' for '--hook", "xdp-generic"),
         ("--backend dpdk", "'dpdk' for '--backend", "auto, ebpf, pcap"),
-        ("--level net", "'net' for '--level", "pair, flow"),
+        ("--level process", "'process' for '--level", "flow, pair, net, interface"),
         ("--format xml", "'xml' for '--format", "jsonl"),
         ("--anom-active-size -1", "'-1' for '--anom-active-size", "a whole number"),
         ("flows --top 0", "'0' for '--top", "1 or more"),
@@ -226,7 +226,7 @@ fn defaults() {
     assert_eq!((*backend, settings.hook, settings.table_size), (Choice::Auto, Hook::Tc, 65_536));
     assert_eq!(settings.interfaces, Request::default());
     assert!(!settings.promiscuous && !settings.kernel_log && settings.expression.is_none());
-    assert_eq!((config.series.level, config.series.unit), (Level::Pair, Unit::Ip));
+    assert_eq!((&config.series.levels, config.series.unit), (&vec![Level::Pair], Unit::Ip));
     assert_eq!(
         (anomalyzer(&config).clone(), config.thresholds),
         (Settings::default(), Thresholds::default())

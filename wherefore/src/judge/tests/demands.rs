@@ -35,11 +35,11 @@ impl Detector for Always {
 fn always(probability: f64, thresholds: Thresholds) -> (Judge<Always>, Arc<Mutex<usize>>) {
     let asked = Arc::new(Mutex::new(0));
     let detector = Always(probability, Arc::clone(&asked));
-    (Judge::new(series::Settings::default(), INTERVAL, thresholds, detector), asked)
+    (Judge::new(pairs(), INTERVAL, Settings { thresholds, budget: None }, detector), asked)
 }
 
 fn open() -> Thresholds {
-    Thresholds { probability: 0.5, min_bytes: 1, min_history: 1, min_factor: 0.0 }
+    Thresholds { probability: 0.5, min_bytes: 1, min_history: 1, min_factor: 0.0, ..Thresholds::original() }
 }
 
 /// The intervals, numbered from 0, in which a series of these bytes had a finding.
@@ -72,8 +72,8 @@ fn each_demand_holds_at_its_edge() {
 fn a_short_history_lowers_the_demand_for_points() {
     let asked = Arc::new(Mutex::new(0));
     let thresholds = Thresholds { min_history: 10, ..open() };
-    let settings = series::Settings { history: 3, ..series::Settings::default() };
-    let mut judge = Judge::new(settings, INTERVAL, thresholds, Always(1.0, asked));
+    let series = series::Settings { history: 3, ..pairs() };
+    let mut judge = Judge::new(series, INTERVAL, Settings { thresholds, budget: None }, Always(1.0, asked));
     let fired: Vec<u64> = (0..5).filter(|&i| !judge.judge(&interval(i, &[5])).is_empty()).collect();
     assert_eq!(fired, [2, 3, 4]);
 }
@@ -96,11 +96,11 @@ fn findings_carry_their_evidence_largest_first() {
     }
     let snapshot = interval(10, &[1_000_000, 2_000_000, 10_000]);
     let findings = judge.judge(&snapshot);
-    let bytes: Vec<f64> = findings.iter().map(|finding| finding.bytes).collect();
+    let bytes: Vec<f64> = findings.iter().map(|finding| finding.value).collect();
     assert_eq!(bytes, [2_000_000.0, 1_000_000.0]);
     let first = &findings[0];
     assert_eq!(first.time, snapshot.end);
-    assert_eq!(first.src().to_string(), "198.51.100.1");
+    assert_eq!(first.series.to_string(), "198.51.100.1 → 192.0.2.1");
     assert_eq!(first.usual, Usual { low: 20_000.0, median: 20_000.0, high: 20_000.0 });
     assert_eq!(first.history.len(), 11);
     assert_eq!(first.rate(), 400_000.0);
@@ -111,16 +111,16 @@ fn findings_carry_their_evidence_largest_first() {
 /// The original's flags give the original's verdicts, its first interval included.
 #[test]
 fn the_original_alerts_on_the_first_interval_of_a_series() {
-    let mut judge = judge_with(Thresholds::original(), Settings::original());
+    let mut judge = judge_with(Thresholds::original(), anomalyzer::Settings::original());
     assert_eq!(judge.judge(&interval(0, &[250])).len(), 1);
     for i in 1..40 {
         assert!(judge.judge(&interval(i, &[200_200 * i])).is_empty());
     }
     // A fence alone: unusual above 0.80618 of the bound.
-    let fence = Settings {
-        methods: vec![crate::detect::anomalyzer::Method::Fence],
+    let fence = anomalyzer::Settings {
+        methods: vec![anomalyzer::Method::Fence],
         upper_bound: 1000.0,
-        ..Settings::original()
+        ..anomalyzer::Settings::original()
     };
     let mut judge = judge_with(Thresholds::original(), fence);
     let fired: Vec<u64> = [806, 807, 0, 900]
@@ -133,16 +133,16 @@ fn the_original_alerts_on_the_first_interval_of_a_series() {
 #[test]
 fn a_capture_shorter_than_an_interval_is_judged_and_the_first_of_a_live_host_is_not() {
     let short = Snapshot { complete: false, length: Duration::from_secs(1), ..interval(0, &[250]) };
-    let judge = || judge_with(Thresholds::original(), Settings::original());
+    let judge = || judge_with(Thresholds::original(), anomalyzer::Settings::original());
     assert!(judge().skip_first().judge(&short).is_empty());
-    assert_eq!(judge().judge(&short)[0].bytes, 250.0);
+    assert_eq!(judge().judge(&short)[0].value, 250.0);
 }
 
 #[test]
 fn the_same_snapshots_give_the_same_findings() {
     let run = || {
         let mut judge =
-            judge_with(Thresholds::original(), Settings { sensitivity: 0.1, ..Settings::original() });
+            judge_with(Thresholds::original(), anomalyzer::Settings { sensitivity: 0.1, ..anomalyzer::Settings::original() });
         (0..20)
             .flat_map(|i| judge.judge(&interval(i, &[i * i * 7 % 50 * 100, 300 + i % 4, 0, 9_000])))
             .collect::<Vec<_>>()
@@ -169,7 +169,7 @@ fn a_finding_says_how_many_of_its_packets_are_estimated() {
     assert_eq!(estimated(&mut judge, &snapshot), [50, 0]);
     // The agent's own traffic is in no series.
     (snapshot.flows[0].own, snapshot.flows[2].own) = (true, true);
-    assert!(judge.store.estimated(&snapshot).is_empty());
+    assert_eq!(estimated(&mut judge, &snapshot), [0, 0]);
 }
 
 #[test]

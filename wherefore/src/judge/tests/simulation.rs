@@ -125,7 +125,7 @@ fn calm_traffic_raises_nothing() {
     for time in 0..CALM {
         let bytes: Vec<u64> = hosts.iter_mut().map(|host| host.bytes(time)).collect();
         for finding in judge.judge(&interval(time, &bytes)) {
-            let std::net::IpAddr::V4(src) = finding.src() else { unreachable!("IPv4 only") };
+            let std::net::IpAddr::V4(src) = finding.series.ends().unwrap().0 else { unreachable!("IPv4 only") };
             let host = &hosts[(src.to_bits() - 0xC633_6400) as usize];
             false_alarms.push(format!("{time}: {:?} {} {:?}", host.kind, host.size, finding.history));
         }
@@ -159,7 +159,7 @@ fn a_hundredfold_burst_fires_at_once() {
                 let mean = if calm == 10 { sum as f64 / calm as f64 } else { size };
                 let burst = (mean * 100.0).max(100_000.0) as u64;
                 let findings = judge.judge(&interval(calm, &[burst]));
-                if findings.len() != 1 || findings[0].bytes != burst as f64 {
+                if findings.len() != 1 || findings[0].value != burst as f64 {
                     missed.push(format!("{kind:?} {size} seed {seed}: {findings:?}"));
                 }
             }

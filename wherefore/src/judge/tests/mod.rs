@@ -1,5 +1,6 @@
 //! The defaults against simulated traffic, and the demands one by one.
 
+mod budget;
 mod demands;
 mod labelled;
 mod simulation;
@@ -10,20 +11,27 @@ use wherefore_common::{FlowCounters, FlowKey};
 
 use super::*;
 use crate::{
-    detect::anomalyzer::{Anomalyzer, Settings},
+    detect::{
+        Newest, Usual,
+        anomalyzer::{self, Anomalyzer},
+    },
     snapshot::Flow,
-    time::Timestamp,
 };
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
 fn defaults() -> Judge<Anomalyzer> {
-    judge_with(Thresholds::default(), Settings::default())
+    judge_with(Thresholds::default(), anomalyzer::Settings::default())
 }
 
-fn judge_with(thresholds: Thresholds, settings: Settings) -> Judge<Anomalyzer> {
+fn judge_with(thresholds: Thresholds, settings: anomalyzer::Settings) -> Judge<Anomalyzer> {
     let detector = Anomalyzer::new(settings).unwrap();
-    Judge::new(series::Settings::default(), INTERVAL, thresholds, detector)
+    Judge::new(pairs(), INTERVAL, Settings { thresholds, budget: None }, detector)
+}
+
+/// As the Anomalyzer is used: pairs alone.
+fn pairs() -> series::Settings {
+    series::Settings { levels: vec![Level::Pair], ..series::Settings::default() }
 }
 
 /// One whole interval in which host number i sent `bytes[i]`.

@@ -1,0 +1,383 @@
+//! All series of one level and metric, judged.
+
+use std::{collections::HashMap, time::Duration};
+
+use wherefore_common::Direction;
+
+use super::{
+    explain,
+    settings::{Settings, Thresholds},
+    state::{News, State},
+};
+use crate::{
+    alarm::Levels,
+    detect::{Detector, Evaluation, Newest, Usual},
+    finding::Trend,
+    locality::Locality,
+    series::{Bounds, Carried, Exact, Level, Measured, Metric, Series, SeriesKey, Store},
+    time::Timestamp,
+};
+
+/// A series is active while it was not silent for so long.
+const ACTIVE: Duration = Duration::from_secs(3_600);
+
+/// The interval that is judged, and by what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Interval {
+    /// Its end.
+    pub time: Timestamp,
+    /// Its length, as asked for.
+    pub length: Duration,
+    /// Its number since the start, those that nobody measured included.
+    pub now: u32,
+    /// Intervals before it that nobody measured.
+    pub missing: u64,
+    /// From its amounts to those of the interval asked for.
+    pub scale: f64,
+    /// Values that are kept where a detector judges by them.
+    pub history: usize,
+}
+
+/// Series of one level and metric, and the largest among newcomers.
+pub(super) struct Class<M> {
+    pub level: Level,
+    pub metric: Metric,
+    pub store: Store<M>,
+    pub newcomers: Option<Newcomers<M>>,
+    /// Of series that are unusual or nearly so.
+    pub states: HashMap<SeriesKey, State>,
+}
+
+/// The largest value among keys of which little is known, interval by interval.
+pub(super) struct Newcomers<M> {
+    pub series: Series<M>,
+    pub exact: Option<Exact>,
+    pub state: Option<State>,
+}
+
+/// A series that is unusual in this interval, or was a short while ago.
+#[derive(Clone, Debug)]
+pub(super) struct Unusual {
+    pub key: SeriesKey,
+    pub metric: Metric,
+    pub newcomer: bool,
+    pub value: f64,
+    /// The value without what is usual.
+    pub change: f64,
+    pub probability: f64,
+    /// The change that was told, while the state lasts.
+    pub told: Option<f64>,
+    /// Where it would be told.
+    pub evidence: Option<Box<Evidence>>,
+    pub ifindex: u32,
+    pub direction: Direction,
+    pub locality: Locality,
+}
+
+/// What a finding says of its series.
+#[derive(Clone, Debug)]
+pub(super) struct Evidence {
+    pub evaluation: Evaluation,
+    pub usual: Usual,
+    pub trend: Trend,
+    pub threshold: f64,
+    pub budget: Option<f64>,
+    pub limit: Option<f64>,
+    pub since: Timestamp,
+    /// Intervals since it carried as much.
+    pub highest: Option<u32>,
+    pub history: Vec<f64>,
+    pub worse: bool,
+}
+
+/// What a class is judged by in one interval.
+struct Bar {
+    levels: Levels,
+    budget: Option<f64>,
+}
+
+impl Bar {
+    fn new(detector: &impl Detector, settings: &Settings, budget: f64) -> Self {
+        let Some(of) = settings.budget else {
+            let probability = settings.thresholds.probability;
+            return Self { levels: Levels { enter: probability, leave: probability, hold: 0 }, budget: None };
+        };
+        let enter = detector.threshold(budget);
+        let leave = detector.threshold(budget * of.leave).min(enter);
+        Self { levels: Levels { enter, leave, hold: of.hold }, budget: Some(budget) }
+    }
+}
+
+impl<M> Class<M> {
+    pub(super) fn new(level: Level, metric: Metric, bounds: Bounds, start: impl Fn() -> M) -> Self {
+        Self {
+            level,
+            metric,
+            store: Store::new(bounds),
+            newcomers: level.has_newcomers().then(|| Newcomers {
+                series: Series::new(start()),
+                exact: bounds.exact.then(Exact::default),
+                state: None,
+            }),
+            states: HashMap::new(),
+        }
+    }
+
+    /// How many budgets it takes: its series' and the newcomers'.
+    pub(super) fn shares(level: Level) -> f64 {
+        (level.metrics().len() * (1 + usize::from(level.has_newcomers()))) as f64
+    }
+
+    /// Records an interval and judges it. `budget`: false alerts a day, of all its series together and once more of
+    /// newcomers. What is unusual is added to `found`.
+    pub(super) fn judge<D: Detector<Memory = M>>(
+        &mut self,
+        measured: &Measured,
+        interval: &Interval,
+        settings: &Settings,
+        budget: f64,
+        detector: &mut D,
+        found: &mut Vec<Unusual>,
+    ) {
+        let Self { level, metric, store, newcomers, states } = self;
+        let known = settings.thresholds.min_history;
+        let start = || detector.start(level.is_coarse());
+        let largest = store.observe(measured, *metric, interval.scale, known, start);
+        for key in store.take_gone() {
+            states.remove(&key);
+        }
+        let active = active(store, interval.length, detector.least());
+        let bar = Bar::new(detector, settings, budget / active);
+        let mut judge = One { interval, settings, bar, metric: *metric, detector };
+        for newest in store.iter_mut() {
+            let mut state = if newest.series.watched { states.remove(newest.key) } else { None };
+            let unusual =
+                judge.judge(*newest.key, newest.series, newest.exact, newest.value, &mut state, false);
+            newest.series.watched = state.is_some();
+            if let Some(state) = state {
+                states.insert(*newest.key, state);
+            }
+            found.extend(unusual);
+        }
+        store.expire();
+        for key in store.take_gone() {
+            states.remove(&key);
+        }
+        // Before that everybody is new.
+        if let Some(newcomers) = newcomers
+            && interval.now as usize >= known
+        {
+            judge.bar = Bar::new(judge.detector, settings, budget);
+            found.extend(newcomers.judge(largest, &mut judge));
+        }
+    }
+
+    /// Adds silent intervals that nobody judges.
+    pub(super) fn fall_silent(&mut self, count: u64, history: usize) {
+        self.store.fall_silent(count, history);
+        for key in self.store.take_gone() {
+            self.states.remove(&key);
+        }
+    }
+
+    /// Notes that the change of a series was told.
+    pub(super) fn tell(&mut self, unusual: &Unusual) {
+        let state = if unusual.newcomer {
+            self.newcomers.as_mut().and_then(|newcomers| newcomers.state.as_mut())
+        } else {
+            self.states.get_mut(&unusual.key)
+        };
+        if let Some(state) = state {
+            state.told = Some(unusual.change);
+        }
+    }
+}
+
+impl<M> Newcomers<M> {
+    fn judge<D: Detector<Memory = M>>(
+        &mut self,
+        largest: Option<&Carried>,
+        judge: &mut One<'_, D>,
+    ) -> Option<Unusual> {
+        let value = largest.map_or(0.0, |carried| carried.amount(judge.metric) as f64 * judge.interval.scale);
+        if let Some(carried) = largest {
+            self.series.seen(carried);
+        }
+        // Without anybody new there is no key, and nothing to be told.
+        let key = largest.map_or_else(|| SeriesKey::interface("", Direction::Unknown), |carried| carried.key);
+        let unusual =
+            judge.judge(key, &mut self.series, self.exact.as_mut(), value, &mut self.state, true);
+        unusual.filter(|_| largest.is_some())
+    }
+}
+
+/// Series that may be judged and are not silent for long; at least one.
+fn active<M>(store: &Store<M>, interval: Duration, least: usize) -> f64 {
+    let hour = (ACTIVE.as_secs_f64() / interval.as_secs_f64()).max(1.0);
+    let is_active = |series: &Series<M>| series.values() as usize >= least && f64::from(series.idle()) < hour;
+    store.iter().filter(|(_, series, _)| is_active(series)).count().max(1) as f64
+}
+
+/// Judges one series after the other.
+struct One<'a, D> {
+    interval: &'a Interval,
+    settings: &'a Settings,
+    bar: Bar,
+    metric: Metric,
+    detector: &'a mut D,
+}
+
+impl<D: Detector> One<'_, D> {
+    /// Evaluates the newest value, then takes it in.
+    fn judge(
+        &mut self,
+        key: SeriesKey,
+        series: &mut Series<D::Memory>,
+        mut exact: Option<&mut Exact>,
+        value: f64,
+        state: &mut Option<State>,
+        newcomer: bool,
+    ) -> Option<Unusual> {
+        let Interval { time, now, missing, history, .. } = *self.interval;
+        let alone = [value];
+        if let Some(exact) = &mut exact {
+            exact.push(value, history);
+        }
+        let values: &[f64] = match &exact {
+            Some(exact) => &exact.values,
+            None => &alone,
+        };
+        let newest = Newest { history: values, time, missing };
+        let spared = self.settings.budget.is_none() && !self.is_worth_judging(value, exact.as_deref());
+        let evaluation =
+            if spared { Evaluation::default() } else { self.detector.evaluate(&series.memory, &newest) };
+        let unusual = if state.is_some() || evaluation.probability > self.bar.levels.leave {
+            self.unusual(key, series, &newest, &evaluation, state, newcomer)
+        } else {
+            None
+        };
+        self.detector.learn(&mut series.memory, &newest, &evaluation);
+        series.push(value, now);
+        if let Some(exact) = exact {
+            exact.remember_busy(value);
+        }
+        unusual
+    }
+
+    /// Without a budget the cheap demands come first: on a calm host the detector has nothing to do.
+    fn is_worth_judging(&self, value: f64, exact: Option<&Exact>) -> bool {
+        let Thresholds { min_bytes, min_history, min_factor, .. } = self.settings.thresholds;
+        value >= min_bytes as f64
+            && exact.is_none_or(|exact| {
+                exact.values.len() >= min_history.min(self.interval.history)
+                    && (min_factor == 0.0
+                        || exact.busy_level().is_some_and(|level| value >= min_factor * level))
+            })
+    }
+
+    /// With a budget: enough of it, and known for long enough.
+    fn deserves(&self, value: f64, usual: &Usual, trend: Trend, values: u32, newcomer: bool) -> bool {
+        let Thresholds { min_bytes, min_flows, min_history, .. } = self.settings.thresholds;
+        let least = match self.metric {
+            Metric::Bytes => min_bytes,
+            Metric::Flows => min_flows,
+        };
+        let size = if trend == Trend::Rise { value } else { usual.high };
+        size >= least as f64 && values as usize >= min_history && (trend == Trend::Rise || !newcomer)
+    }
+
+    fn unusual(
+        &mut self,
+        key: SeriesKey,
+        series: &Series<D::Memory>,
+        newest: &Newest<'_>,
+        evaluation: &Evaluation,
+        state: &mut Option<State>,
+        newcomer: bool,
+    ) -> Option<Unusual> {
+        let (value, probability) = (newest.value(), evaluation.probability);
+        let history = self.history(series, newest);
+        let current = state.map_or_else(
+            || {
+                let usual = self.detector.usual(&series.memory, newest);
+                State::new(self.since(series, value), usual.unwrap_or_else(|| usual_of(&history)))
+            },
+            |state| state,
+        );
+        let current = state.insert(current);
+        if self.settings.budget.is_none() {
+            current.usual = usual_of(&history);
+        }
+        let trend = Trend::of(value, &current.usual);
+        let news = if self.settings.budget.is_some() {
+            let deserves = self.deserves(value, &current.usual, trend, series.values() + 1, newcomer);
+            current.step(probability, deserves, &self.bar.levels, self.detector)
+        } else if probability > self.bar.levels.enter {
+            News::New
+        } else {
+            News::None
+        };
+        let (usual, since, told) = (current.usual, current.since, current.told);
+        if current.is_over(probability, &self.bar.levels) && news == News::None {
+            *state = None;
+        }
+        let evidence = (news != News::None).then(|| {
+            let limit =
+                explain::limit(self.detector, &series.memory, newest, self.bar.levels.enter, &usual);
+            Box::new(Evidence {
+                evaluation: evaluation.clone(),
+                usual,
+                trend,
+                threshold: self.bar.levels.enter,
+                budget: self.bar.budget,
+                limit,
+                since,
+                highest: series.since_as_much(value, self.interval.now),
+                history,
+                worse: news == News::Worse,
+            })
+        });
+        let told = told.filter(|_| state.is_some() && news == News::None);
+        (evidence.is_some() || told.is_some()).then_some(Unusual {
+            key,
+            metric: self.metric,
+            newcomer,
+            value,
+            change: value - usual.median,
+            probability,
+            told,
+            evidence,
+            ifindex: series.ifindex(),
+            direction: series.direction(),
+            locality: series.locality(),
+        })
+    }
+
+    /// The last values, the judged one last.
+    fn history(&self, series: &Series<D::Memory>, newest: &Newest<'_>) -> Vec<f64> {
+        if newest.history.len() > 1 || self.settings.budget.is_none() {
+            return newest.history.to_vec();
+        }
+        series.recent().iter().copied().map(f64::from).chain([newest.value()]).collect()
+    }
+
+    /// The end of the first interval of this state: of a silence, of its first.
+    fn since(&self, series: &Series<D::Memory>, value: f64) -> Timestamp {
+        let Interval { time, length, .. } = *self.interval;
+        let silent = if value == 0.0 { series.idle() } else { 0 };
+        let before = length.as_nanos().saturating_mul(u128::from(silent));
+        Timestamp(time.0.saturating_sub(u64::try_from(before).unwrap_or(u64::MAX)))
+    }
+}
+
+/// What was usual before the judged value, the last one: of a silence, before it began.
+fn usual_of(history: &[f64]) -> Usual {
+    let earlier = &history[..history.len().saturating_sub(1)];
+    let silent = if history.last() == Some(&0.0) {
+        earlier.iter().rev().take_while(|&&value| value == 0.0).count()
+    } else {
+        0
+    };
+    let before = &earlier[..earlier.len() - silent];
+    Usual::of(if before.is_empty() { earlier } else { before }.iter().copied())
+}

@@ -109,12 +109,19 @@ impl Bar {
 }
 
 impl<M> Class<M> {
-    pub(super) fn new(level: Level, metric: Metric, bounds: Bounds, start: impl Fn() -> M) -> Self {
+    /// `newcomers`: they are judged where the level has any.
+    pub(super) fn new(
+        level: Level,
+        metric: Metric,
+        bounds: Bounds,
+        newcomers: bool,
+        start: impl Fn() -> M,
+    ) -> Self {
         Self {
             level,
             metric,
             store: Store::new(bounds),
-            newcomers: level.has_newcomers().then(|| Newcomers {
+            newcomers: (newcomers && level.has_newcomers()).then(|| Newcomers {
                 series: Series::new(start()),
                 exact: bounds.exact.then(Exact::default),
                 state: None,

@@ -68,7 +68,9 @@ impl<D: Detector> Judge<D> {
             .iter()
             .flat_map(|&level| level.metrics().iter().map(move |&metric| (level, metric)))
             .map(|(level, metric)| {
-                Class::new(level, metric, bounds(level), || detector.start(level.is_coarse()))
+                // The original's way knows no newcomers.
+                let newcomers = settings.budget.is_some();
+                Class::new(level, metric, bounds(level), newcomers, || detector.start(level.is_coarse()))
             })
             .collect();
         Self {

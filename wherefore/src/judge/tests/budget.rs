@@ -76,7 +76,12 @@ impl Calm {
     }
 
     fn next(&mut self) -> Vec<Talk> {
-        (0..10).map(|host| talk(host, self.rng.random_range(900_000..1_100_000))).collect()
+        let mut talk = |host| Talk {
+            host,
+            flows: self.rng.random_range(1..4),
+            bytes: self.rng.random_range(900_000..1_100_000),
+        };
+        (0..10).map(&mut talk).collect()
     }
 
     fn interval(&mut self, change: impl FnOnce(&mut Vec<Talk>)) -> Snapshot {
@@ -130,7 +135,7 @@ fn a_state_that_becomes_far_worse_is_told_once_more() {
     let (mut judge, mut calm) = (judge_of(vec![Level::Pair]), Calm::new());
     calm.learn(&mut judge, 200);
     let mut told = Vec::new();
-    for bytes in [1_700_000, 1_700_000, 60_000_000, 60_000_000] {
+    for bytes in [1_300_000, 1_300_000, 60_000_000, 60_000_000] {
         let findings = judge.judge(&calm.interval(|talks| talks[3].bytes = bytes));
         told.push(findings.iter().map(|finding| finding.worse).collect::<Vec<_>>());
     }
@@ -175,8 +180,8 @@ fn a_scan_from_a_known_network_is_told_by_its_flows() {
     // The flows are those of the network, whichever way they are counted.
     assert_eq!(found.metric, Metric::Flows);
     assert!(matches!(found.series, SeriesKey::Net { .. }), "{}", found.series);
-    assert_eq!(found.value, 3_010.0);
-    assert!(found.contributors[0].share > 0.99, "{:?}", found.contributors);
+    assert!((3_010.0..3_031.0).contains(&found.value), "{}", found.value);
+    assert!(found.contributors[0].share > 0.98, "{:?}", found.contributors);
 }
 
 #[test]

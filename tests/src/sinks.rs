@@ -5,9 +5,9 @@ use std::{net::Ipv4Addr, time::Duration};
 use wherefore::{
     alert::Alert,
     detect::{Evaluation, Part},
-    finding::{Finding, Usual},
+    finding::{Finding, Folded, Highest, Trend, Usual},
     locality::Locality,
-    series::{SeriesKey, Unit},
+    series::{Metric, SeriesKey, Unit},
     sink::{log, slack},
     time::Timestamp,
 };
@@ -32,25 +32,36 @@ pub fn alert(host: &str) -> Alert {
         finding: Finding {
             time: Timestamp(1_700_000_005_000_000_000),
             interval: Duration::from_secs(5),
-            series: SeriesKey {
+            series: SeriesKey::Pair {
                 src: Ipv4Addr::new(192, 0, 2, 7).into(),
                 dst: Ipv4Addr::new(198, 51, 100, 9).into(),
-                transport: None,
             },
+            metric: Metric::Bytes,
+            newcomer: false,
             interface: "eth0".into(),
             direction: Direction::Egress,
             locality: Locality::Outgoing,
-            bytes: 4_100_000_000.0,
+            value: 4_100_000_000.0,
             unit: Unit::Ip,
             estimated: 0,
             usual: Usual { low: 12e6, median: 20e6, high: 40e6 },
+            trend: Trend::Rise,
+            since: Timestamp(1_700_000_005_000_000_000),
+            highest: Highest::For(Duration::from_secs(1_500)),
             evaluation: Evaluation {
                 probability: 0.93,
                 parts: [Part { method: "magnitude", value: 1.0, weight: 0.5, statistic: 1.0 }]
                     .into_iter()
                     .collect(),
             },
+            threshold: 0.9,
+            budget: None,
+            limit: Some(60e6),
             history: vec![12e6, 20e6, 40e6, 4_100_000_000.0],
+            worse: false,
+            contributors: Vec::new(),
+            folded: Folded::default(),
+            reverse: None,
         },
         suppressed: 0,
     }

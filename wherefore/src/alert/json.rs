@@ -293,7 +293,10 @@ mod tests {
         assert_eq!(value["flow"], "from 203.0.113.0/24");
         let first = &value["contributors"][0];
         assert_eq!((&first["series"], &first["share"]), (&"203.0.113.9 → 192.0.2.1".into(), &0.62.into()));
-        assert_eq!((&value["folded"]["count"], &value["folded"]["top"][0]["series_level"]), (&3.into(), &"interface".into()));
+        assert_eq!(
+            (&value["folded"]["count"], &value["folded"]["top"][0]["series_level"]),
+            (&3.into(), &"interface".into())
+        );
         assert_eq!(value["reverse"]["series"], "to 203.0.113.0/24");
     }
 

@@ -137,7 +137,8 @@ pub(crate) mod samples {
     pub fn scan() -> Alert {
         let mut alert = burst();
         let (scanner, host) = ("203.0.113.9".parse().unwrap(), "192.0.2.1".parse().unwrap());
-        let share = |series, share| Contributor { series, metric: Metric::Flows, value: share * 3_120.0, share };
+        let share =
+            |series, share| Contributor { series, metric: Metric::Flows, value: share * 3_120.0, share };
         let net = SeriesKey::net(scanner, false);
         alert.finding = Finding {
             series: net,
@@ -150,7 +151,10 @@ pub(crate) mod samples {
             limit: Some(17.2),
             history: vec![0.0, 1.0, 4.0, 3_120.0],
             contributors: vec![share(SeriesKey::Pair { src: scanner, dst: host }, 0.62)],
-            folded: Folded { count: 3, top: vec![share(SeriesKey::interface("eth0", Direction::Ingress), 0.9)] },
+            folded: Folded {
+                count: 3,
+                top: vec![share(SeriesKey::interface("eth0", Direction::Ingress), 0.9)],
+            },
             reverse: Some(share(net.reverse().unwrap(), 0.5)),
             ..alert.finding
         };

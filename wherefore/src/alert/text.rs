@@ -10,7 +10,7 @@ use crate::{
     finding::{Contributor, Finding, Highest, Trend},
     locality::Locality,
     series::{Metric, SeriesKey, Unit, endpoint},
-    units::{format_bytes, grouped, format_duration, scale_bytes},
+    units::{format_bytes, format_duration, grouped, scale_bytes},
 };
 
 /// Most values of the history shown in [`lines`].
@@ -158,20 +158,16 @@ pub(super) fn lines(alert: &Alert) -> String {
         let _ = write!(text, "{}{part}", if i == 0 { " = " } else { ", " });
     }
     let shown = &finding.history[finding.history.len().saturating_sub(SHOWN)..];
-    let _ = write!(
-        text,
-        "\n  last {} of {} intervals ({}):",
-        shown.len(),
-        finding.history.len(),
-        unit(finding)
-    );
+    let _ =
+        write!(text, "\n  last {} of {} intervals ({}):", shown.len(), finding.history.len(), unit(finding));
     for value in shown {
         let _ = match finding.metric {
             Metric::Bytes => write!(text, " {}", format_bytes(*value)),
             Metric::Flows => write!(text, " {}", grouped(value.round() as u64)),
         };
     }
-    for (words, of) in [("most of it", &finding.contributors), ("same cause, not told", &finding.folded.top)] {
+    for (words, of) in [("most of it", &finding.contributors), ("same cause, not told", &finding.folded.top)]
+    {
         let named: Vec<String> = of.iter().map(share).collect();
         if !named.is_empty() {
             let _ = write!(text, "\n  {words}: {}", named.join(", "));
@@ -182,8 +178,12 @@ pub(super) fn lines(alert: &Alert) -> String {
         let _ = write!(text, " and {} more", grouped(more));
     }
     if let Some(reverse) = &finding.reverse {
-        let _ =
-            write!(text, "\n  the other way, too: {} ({})", amount(reverse.metric, reverse.value), reverse.series);
+        let _ = write!(
+            text,
+            "\n  the other way, too: {} ({})",
+            amount(reverse.metric, reverse.value),
+            reverse.series
+        );
     }
     if alert.suppressed > 0 {
         let _ = write!(text, "\n  held back since it was last told: {}", alert.suppressed);

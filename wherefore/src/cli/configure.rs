@@ -225,7 +225,7 @@ fn watch(
     Ok(Config {
         source,
         interval: within_time("--interval", args.interval, INTERVALS)?,
-        series: series(&args.series, detection.series)?,
+        series: series(&args.series, detection.series, args.interval, original)?,
         detector: detection.detector,
         alerts_per_day: detection.alerts_per_day,
         thresholds: detection.thresholds,
@@ -259,19 +259,21 @@ fn filter(args: &FilterArgs) -> CidrFilter {
     }
 }
 
-fn series(args: &SeriesArgs, base: series::Settings) -> Result<series::Settings, ConfigError> {
-    let mut levels = args.level.clone().unwrap_or_else(|| base.levels.clone());
+fn series(
+    args: &SeriesArgs,
+    base: series::Settings,
+    interval: Duration,
+    original: bool,
+) -> Result<series::Settings, ConfigError> {
+    let expire_after = if original { base.expire_after } else { series::expiry(interval) };
+    let mut levels = args.level.clone().unwrap_or(base.levels);
     levels.sort_unstable();
     levels.dedup();
     Ok(series::Settings {
         levels,
         unit: args.bytes,
         max_series: within("--max-series", args.max_series.unwrap_or(base.max_series), &MAX_SERIES)?,
-        expire_after: within(
-            "--expire-after",
-            args.expire_after.unwrap_or(base.expire_after),
-            &(1..=u64::MAX),
-        )?,
+        expire_after: within("--expire-after", args.expire_after.unwrap_or(expire_after), &(1..=u64::MAX))?,
         ..base
     })
 }

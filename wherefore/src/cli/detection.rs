@@ -87,7 +87,7 @@ pub(super) fn settings(args: &DetectionArgs, original: bool) -> Result<Detection
     match args.min_history {
         Some(asked) => {
             thresholds.min_history = within("--min-history", asked, &(1..=MAX_HISTORY))?;
-            if asked > history {
+            if asked > history && matches!(detector, detect::Settings::Anomalyzer { .. }) {
                 return Err(ConfigError::Contradiction {
                     what: format!(
                         "--min-history {asked}: only {history} intervals are kept, so nothing would alert"

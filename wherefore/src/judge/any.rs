@@ -80,7 +80,12 @@ impl AnyJudge {
             }
             detect::Settings::Anomalyzer { settings: own, threshold } => {
                 let detector = Anomalyzer::new(own.clone())?.alerting_above(*threshold);
-                Inner::Anomalyzer(Judge::new(series, interval, Settings { budget: None, ..settings }, detector))
+                Inner::Anomalyzer(Judge::new(
+                    series,
+                    interval,
+                    Settings { budget: None, ..settings },
+                    detector,
+                ))
             }
         }))
     }

@@ -212,8 +212,7 @@ impl<M> Newcomers<M> {
         }
         // Without anybody new there is no key, and nothing to be told.
         let key = largest.map_or_else(|| SeriesKey::interface("", Direction::Unknown), |carried| carried.key);
-        let unusual =
-            judge.judge(key, &mut self.series, self.exact.as_mut(), value, &mut self.state, true);
+        let unusual = judge.judge(key, &mut self.series, self.exact.as_mut(), value, &mut self.state, true);
         unusual.filter(|_| largest.is_some())
     }
 }
@@ -329,8 +328,7 @@ impl<D: Detector> One<'_, D> {
             *state = None;
         }
         let evidence = (news != News::None).then(|| {
-            let limit =
-                explain::limit(self.detector, &series.memory, newest, self.bar.levels.enter, &usual);
+            let limit = explain::limit(self.detector, &series.memory, newest, self.bar.levels.enter, &usual);
             Box::new(Evidence {
                 evaluation: evaluation.clone(),
                 usual,

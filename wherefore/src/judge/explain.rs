@@ -25,7 +25,8 @@ pub(super) fn limit<D: Detector>(
     };
     let value = newest.value();
     let nearest = if value > usual.high { usual.high } else { usual.low };
-    let mut calm = [nearest, usual.median, usual.low, usual.high].into_iter().find(|&value| is_calm(value))?;
+    let mut calm =
+        [nearest, usual.median, usual.low, usual.high].into_iter().find(|&value| is_calm(value))?;
     let mut unusual = value;
     for _ in 0..STEPS {
         let middle = f64::midpoint(calm, unusual);

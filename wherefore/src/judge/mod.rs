@@ -153,9 +153,13 @@ impl<D: Detector> Judge<D> {
             .collect();
         let mut unusual = Vec::new();
         for class in &mut self.classes {
-            let Some((_, measured)) = measured.iter().find(|(level, _)| *level == class.level) else { continue };
+            let Some((_, measured)) = measured.iter().find(|(level, _)| *level == class.level) else {
+                continue;
+            };
             let budget = self.settings.budget.map_or(0.0, |budget| {
-                budget.alerts_per_day / self.series.levels.len() as f64 / Class::<D::Memory>::shares(class.level)
+                budget.alerts_per_day
+                    / self.series.levels.len() as f64
+                    / Class::<D::Memory>::shares(class.level)
             });
             class.judge(measured, &interval, &self.settings, budget, &mut self.detector, &mut unusual);
         }

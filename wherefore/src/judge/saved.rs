@@ -57,7 +57,12 @@ where
     /// What was learned so far.
     #[must_use]
     pub fn save(&self) -> Saved<D::Memory> {
-        Saved { version: VERSION, interval: self.nanos(), now: self.now, classes: self.classes.iter().map(save).collect() }
+        Saved {
+            version: VERSION,
+            interval: self.nanos(),
+            now: self.now,
+            classes: self.classes.iter().map(save).collect(),
+        }
     }
 
     /// Goes on with what was saved. Levels that were not in use then begin anew; what there is no room for any more is
@@ -74,8 +79,10 @@ where
         }
         self.now = saved.now;
         for saved in saved.classes {
-            let class =
-                self.classes.iter_mut().find(|class| (class.level, class.metric) == (saved.level, saved.metric));
+            let class = self
+                .classes
+                .iter_mut()
+                .find(|class| (class.level, class.metric) == (saved.level, saved.metric));
             if let Some(class) = class {
                 load(class, saved);
             }

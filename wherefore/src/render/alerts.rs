@@ -49,7 +49,8 @@ pub fn csv_line(alert: &Alert) -> String {
     let (src, dst) = finding.series.ends().unzip();
     let text = |part: Option<std::net::IpAddr>| part.map(|ip| ip.to_string()).unwrap_or_default();
     let number = |part: Option<u16>| part.map(|n| n.to_string()).unwrap_or_default();
-    let of = |metric| if finding.metric == metric { finding.value.round().to_string() } else { String::new() };
+    let of =
+        |metric| if finding.metric == metric { finding.value.round().to_string() } else { String::new() };
     fields([
         finding.time.to_string(),
         alert.host.clone(),

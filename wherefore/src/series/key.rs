@@ -241,7 +241,9 @@ impl fmt::Display for SeriesKey {
             }
             Self::Pair { src, dst } => write!(f, "{src} → {dst}"),
             Self::Net { net, toward } => write!(f, "{} {net}", if *toward { "to" } else { "from" }),
-            Self::Interface { name, direction: Direction::Unknown } => f.write_str(&crate::clean::clean(name)),
+            Self::Interface { name, direction: Direction::Unknown } => {
+                f.write_str(&crate::clean::clean(name))
+            }
             Self::Interface { name, direction } => {
                 write!(f, "{} {}", crate::clean::clean(name), direction.name())
             }

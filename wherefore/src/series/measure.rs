@@ -96,8 +96,11 @@ impl Measured {
         let fresh = self.rows.len() as u32;
         let Self { rows, first, hasher, keys, .. } = self;
         let hash = hasher.hash_one(key);
-        let entry =
-            first.entry(hash, |&row| rows[row as usize].key == key, |&row| hasher.hash_one(rows[row as usize].key));
+        let entry = first.entry(
+            hash,
+            |&row| rows[row as usize].key == key,
+            |&row| hasher.hash_one(rows[row as usize].key),
+        );
         let mut at = match entry {
             hashbrown::hash_table::Entry::Occupied(found) => *found.get(),
             hashbrown::hash_table::Entry::Vacant(place) => {

@@ -84,7 +84,8 @@ impl<M> Series<M> {
 
     /// Where it was carried in this interval.
     pub fn seen(&mut self, carried: &Carried) {
-        (self.ifindex, self.direction, self.locality) = (carried.ifindex, carried.direction, carried.locality);
+        (self.ifindex, self.direction, self.locality) =
+            (carried.ifindex, carried.direction, carried.locality);
     }
 
     /// The last values, oldest first; of a silence that goes on, its first four.
@@ -115,7 +116,11 @@ impl<M> Series<M> {
     /// one more than the silent intervals since it last spoke.
     pub(super) fn weight(&self, value: f64) -> f64 {
         let largest = self.recent().iter().copied().fold(0.0, f32::max);
-        if value > 0.0 { value.max(largest.into()) } else { f64::from(largest) / (2.0 + f64::from(self.idle)) }
+        if value > 0.0 {
+            value.max(largest.into())
+        } else {
+            f64::from(largest) / (2.0 + f64::from(self.idle))
+        }
     }
 
     /// Number of the interface that carried most in the last interval with any; 0 where that was before the agent

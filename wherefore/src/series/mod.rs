@@ -7,6 +7,8 @@ mod memory;
 mod peaks;
 mod store;
 
+use std::time::Duration;
+
 pub(crate) use self::store::Entry;
 pub use self::{
     gap::{Gaps, Step},
@@ -20,6 +22,15 @@ pub use self::{
 pub const MOST_NETS: usize = 16_384;
 /// Most interfaces remembered, each way and metric.
 pub const MOST_INTERFACES: usize = 1_024;
+
+/// A series that was silent for so long is forgotten by default: what comes nightly is still known when it comes again.
+const EXPIRY: Duration = Duration::from_secs(3 * 86_400);
+
+/// The default of [`Settings::expire_after`] for intervals of this length.
+#[must_use]
+pub fn expiry(interval: Duration) -> u64 {
+    (EXPIRY.as_secs_f64() / interval.as_secs_f64()).max(1.0) as u64
+}
 
 /// Settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +67,7 @@ impl Settings {
     }
 }
 
-/// Three days of silence at 5 s intervals, so that what comes nightly is still known when it comes again. A full store
-/// of 65,536 takes 34 MB with the default detector.
+/// For intervals of 5 s. A full store of 65,536 takes 34 MB with the default detector.
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -65,7 +75,7 @@ impl Default for Settings {
             unit: Unit::Ip,
             max_series: 65_536,
             history: 30,
-            expire_after: 51_840,
+            expire_after: expiry(Duration::from_secs(5)),
         }
     }
 }

@@ -238,8 +238,7 @@ impl<M> Store<M> {
     }
 
     fn find(&self, key: &SeriesKey) -> Option<usize> {
-        let found =
-            self.index.find(self.hasher.hash_one(key), |&at| self.entries[at as usize].key == *key);
+        let found = self.index.find(self.hasher.hash_one(key), |&at| self.entries[at as usize].key == *key);
         found.map(|&at| at as usize)
     }
 
@@ -270,7 +269,8 @@ impl<M> Store<M> {
             found.remove();
         }
         if last != at
-            && let Some(moved) = index.find_mut(hasher.hash_one(entries[last].key), |&found| found as usize == last)
+            && let Some(moved) =
+                index.find_mut(hasher.hash_one(entries[last].key), |&found| found as usize == last)
         {
             *moved = at as u32;
         }
@@ -292,8 +292,7 @@ impl<M> Store<M> {
             return Vec::new();
         }
         let order = |a: &(f64, SeriesKey), b: &(f64, SeriesKey)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-        let mut all: Vec<_> =
-            self.iter().map(|(key, series, value)| (series.weight(value), *key)).collect();
+        let mut all: Vec<_> = self.iter().map(|(key, series, value)| (series.weight(value), *key)).collect();
         if count < all.len() {
             all.select_nth_unstable_by(count, order);
             all.truncate(count);

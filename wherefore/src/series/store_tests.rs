@@ -23,7 +23,10 @@ fn flow(host: u32, sport: u16, ip_bytes: u64) -> Flow {
         family: 4,
         ..FlowKey::default()
     };
-    Flow::new(key, FlowCounters { packets: 1, wire_bytes: ip_bytes + 40, ip_bytes, ..FlowCounters::default() })
+    Flow::new(
+        key,
+        FlowCounters { packets: 1, wire_bytes: ip_bytes + 40, ip_bytes, ..FlowCounters::default() },
+    )
 }
 
 fn on(ifindex: u32, direction: Direction, mut flow: Flow) -> Flow {
@@ -33,7 +36,11 @@ fn on(ifindex: u32, direction: Direction, mut flow: Flow) -> Flow {
 }
 
 fn snapshot(flows: Vec<Flow>) -> Snapshot {
-    Snapshot { flows, interfaces: [(1, "eth0".to_owned()), (2, "eth1".to_owned())].into(), ..Snapshot::default() }
+    Snapshot {
+        flows,
+        interfaces: [(1, "eth0".to_owned()), (2, "eth1".to_owned())].into(),
+        ..Snapshot::default()
+    }
 }
 
 fn pair(host: u32) -> SeriesKey {
@@ -108,7 +115,10 @@ fn a_series_is_the_sum_of_its_flows_at_each_level() {
         of(Level::Net, Unit::Ip),
         expected(&[("from 198.51.100.0/24", 137, 3), ("to 198.51.100.0/24", 1_000, 1)])
     );
-    assert_eq!(of(Level::Interface, Unit::Ip), expected(&[("eth0 egress", 1_000, 1), ("eth0 ingress", 187, 4)]));
+    assert_eq!(
+        of(Level::Interface, Unit::Ip),
+        expected(&[("eth0 egress", 1_000, 1), ("eth0 ingress", 187, 4)])
+    );
 }
 
 #[test]
@@ -116,7 +126,10 @@ fn where_no_end_is_known_a_flow_is_of_both_networks() {
     let of = |locality| {
         let mut flow = flow(1, 1, 10);
         flow.locality = locality;
-        measured(vec![flow], Level::Net).busiest(Metric::Bytes).map(|row| row.key.to_string()).collect::<Vec<_>>()
+        measured(vec![flow], Level::Net)
+            .busiest(Metric::Bytes)
+            .map(|row| row.key.to_string())
+            .collect::<Vec<_>>()
     };
     for locality in [Locality::Unknown, Locality::Forwarded] {
         assert_eq!(of(locality), ["to 192.0.2.0/24", "from 198.51.100.0/24"]);
@@ -126,7 +139,10 @@ fn where_no_end_is_known_a_flow_is_of_both_networks() {
 
 #[test]
 fn an_interface_goes_on_by_its_name() {
-    let back = Snapshot { interfaces: [(7, "eth0".to_owned())].into(), ..snapshot(vec![on(7, Direction::Ingress, flow(1, 1, 5))]) };
+    let back = Snapshot {
+        interfaces: [(7, "eth0".to_owned())].into(),
+        ..snapshot(vec![on(7, Direction::Ingress, flow(1, 1, 5))])
+    };
     let key = SeriesKey::interface("eth0", Direction::Ingress);
     assert!(measured(vec![flow(1, 1, 9)], Level::Interface).get(&key, Metric::Bytes).is_some());
     assert!(Measured::new(&back, Level::Interface, Unit::Ip).get(&key, Metric::Bytes).is_some());

@@ -127,7 +127,10 @@ fn message(alert: &Alert) -> Value {
         fields.push(("Methods", methods.join(", ")));
     }
     if !finding.contributors.is_empty() {
-        fields.push(("Most of it", finding.contributors.iter().map(text::share).collect::<Vec<_>>().join(", ")));
+        fields.push((
+            "Most of it",
+            finding.contributors.iter().map(text::share).collect::<Vec<_>>().join(", "),
+        ));
     }
     let fields: Vec<Value> =
         fields.into_iter().map(|(name, value)| mrkdwn(&format!("*{name}*\n"), &value, FIELD)).collect();
@@ -218,8 +221,7 @@ mod tests {
         let mut alert = samples::connection();
         alert.suppressed = 3;
         let text = |text: &str| json!({ "type": "mrkdwn", "text": text, "verbatim": true });
-        let sentence =
-            "192.0.2.7:443 sent 4.1 GB to 198.51.100.9:51234 in 5 s (820 MB/s) over TCP, usually 12 to 40 MB, highest in 25 min";
+        let sentence = "192.0.2.7:443 sent 4.1 GB to 198.51.100.9:51234 in 5 s (820 MB/s) over TCP, usually 12 to 40 MB, highest in 25 min";
         assert_eq!(
             encode(settings(), &alert),
             json!({

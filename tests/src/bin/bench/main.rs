@@ -7,6 +7,7 @@ mod detect;
 mod drain;
 mod file;
 mod idle;
+mod judge;
 mod kernel;
 mod pattern;
 mod rig;
@@ -42,6 +43,8 @@ enum Measurement {
     Cpus,
     /// What judging one series costs.
     Detect,
+    /// Time and memory for judging an interval.
+    Judge,
 }
 
 /// How thoroughly.
@@ -90,6 +93,7 @@ fn main() -> Result<()> {
             Measurement::Idle => idle::measure(scope),
             Measurement::Cpus => cpus::measure(scope),
             Measurement::Detect => detect::measure(scope),
+            Measurement::Judge => judge::measure(scope),
         }
         .with_context(|| format!("measuring {measurement:?}"))?;
         for table in tables {

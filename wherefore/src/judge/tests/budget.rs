@@ -268,7 +268,8 @@ fn silent_intervals_are_judged_and_unmeasured_ones_are_said() {
     // Two silent intervals, then one after ten that nobody measured.
     judge.judge(&Snapshot { skipped: 2, ..bytes(4) });
     judge.judge(&bytes(15));
-    let bytes_only: Vec<_> = seen.lock().unwrap().iter().copied().filter(|(_, value)| *value != 1.0).collect();
+    let bytes_only: Vec<_> =
+        seen.lock().unwrap().iter().copied().filter(|(_, value)| *value != 1.0).collect();
     assert_eq!(
         bytes_only,
         // Bytes and flows are silent alike.
@@ -304,7 +305,8 @@ fn the_first_half_and_the_rest_are_the_whole() {
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(&expected) {
             assert_eq!(names(found), names(expected));
-            let probability = |all: &[Finding]| -> Vec<f64> { all.iter().map(|f| f.evaluation.probability).collect() };
+            let probability =
+                |all: &[Finding]| -> Vec<f64> { all.iter().map(|f| f.evaluation.probability).collect() };
             assert_eq!(probability(found), probability(expected));
         }
     }
@@ -327,7 +329,8 @@ fn what_was_saved_otherwise_is_refused() {
 fn a_budget_is_divided_among_the_series() {
     let budget_of = |hosts: u8, levels: Vec<Level>| {
         let (mut judge, mut calm) = (judge_of(levels), Calm::new());
-        let more = |talks: &mut Vec<Talk>, bytes| talks.extend((0..hosts).map(|host| talk(100 + host, bytes)));
+        let more =
+            |talks: &mut Vec<Talk>, bytes| talks.extend((0..hosts).map(|host| talk(100 + host, bytes)));
         for _ in 0..100 {
             judge.judge(&calm.interval(|talks| more(talks, 500)));
         }

@@ -125,7 +125,9 @@ fn calm_traffic_raises_nothing() {
     for time in 0..CALM {
         let bytes: Vec<u64> = hosts.iter_mut().map(|host| host.bytes(time)).collect();
         for finding in judge.judge(&interval(time, &bytes)) {
-            let std::net::IpAddr::V4(src) = finding.series.ends().unwrap().0 else { unreachable!("IPv4 only") };
+            let std::net::IpAddr::V4(src) = finding.series.ends().unwrap().0 else {
+                unreachable!("IPv4 only")
+            };
             let host = &hosts[(src.to_bits() - 0xC633_6400) as usize];
             false_alarms.push(format!("{time}: {:?} {} {:?}", host.kind, host.size, finding.history));
         }

@@ -2,20 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Kind, scenario::Scenario};
+use wherefore::series::Level;
 
-/// What a finding is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// One connection.
-    Flow,
-    /// Two addresses.
-    Pair,
-    /// A remote network.
-    Net,
-    /// An interface.
-    Interface,
-}
+use super::{Kind, scenario::Scenario};
 
 /// What must be said.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,6 @@
 //! What may happen to a host, and how that changes its traffic.
 
+use ipnet::IpNet;
 use std::net::IpAddr;
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
@@ -158,6 +159,18 @@ impl Incident {
             Scenario::SynFlood | Scenario::Outage | Scenario::DeployDoubles => true,
             _ => address == self.peer,
         }
+    }
+
+    /// A remote network has to do with it; likewise.
+    #[must_use]
+    pub fn concerns_network(&self, net: IpNet) -> bool {
+        net.contains(&self.peer) || self.concerns(net.addr())
+    }
+
+    /// It is of the whole interface.
+    #[must_use]
+    pub const fn is_of_all(&self) -> bool {
+        matches!(self.scenario, Scenario::SynFlood | Scenario::Outage | Scenario::DeployDoubles)
     }
 
     /// Whom it concerns most, where that is one.

@@ -9,13 +9,13 @@ use std::{
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use wherefore::{
     alert::Alert, cli, cli::args::Command, config::Config, finding::Finding, pipeline::Stages,
-    snapshot::Snapshot, time::Timestamp,
+    series::SeriesKey, snapshot::Snapshot, time::Timestamp,
 };
 
 use super::{
     Host, Kind,
     clock::{DAY, HOUR},
-    expected::{Level, expected},
+    expected::expected,
     scenario::{Incident, Scenario, Usual},
 };
 
@@ -229,21 +229,21 @@ fn outcome(branch: &Branch, agent: usize, control: &BTreeSet<Name>, plan: &Plan)
         must: row.must.contains(&plan.kind),
         delay: first.map(|alert| delay(alert)),
         right: first.is_some_and(|alert| {
-            row.levels.contains(&level(&alert.finding)) && names(&alert.finding, &branch.incident)
+            row.levels.contains(&alert.finding.level()) && names(&alert.finding, &branch.incident)
         }),
         alerts: caused.len(),
         too_late: caused.iter().filter(|alert| usual(alert)).count(),
     }
 }
 
-/// What a finding is about.
-const fn level(finding: &Finding) -> Level {
-    if finding.series.transport.is_some() { Level::Flow } else { Level::Pair }
-}
-
 /// Whether a finding names what an incident is about.
 fn names(finding: &Finding, incident: &Incident) -> bool {
-    incident.concerns(finding.src()) || incident.concerns(finding.dst())
+    let about = |key: &SeriesKey| match *key {
+        SeriesKey::Net { net, .. } => incident.concerns_network(net),
+        SeriesKey::Interface { .. } => incident.is_of_all(),
+        _ => key.ends().is_some_and(|(src, dst)| incident.concerns(src) || incident.concerns(dst)),
+    };
+    about(&finding.series) || finding.contributors.iter().any(|part| about(&part.series))
 }
 
 /// Measures what a host usually carries.

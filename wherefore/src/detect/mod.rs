@@ -23,7 +23,7 @@ pub use self::choice::{Name, Settings};
 /// [`Self::learn`].
 pub trait Detector: Send {
     /// What is remembered of one series beside its last values.
-    type Memory: Serialize + DeserializeOwned + Send;
+    type Memory: Clone + Serialize + DeserializeOwned + Send;
 
     /// The memory of a series before its first value. `coarse`: there are few such series, so it may be larger.
     fn start(&self, coarse: bool) -> Self::Memory;

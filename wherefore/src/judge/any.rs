@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Budget, Judge, Saved, Settings, Thresholds, WrongVersion};
+use super::{Judge, Saved, Settings, Thresholds, WrongVersion};
 use crate::{
     detect::{
         self,
@@ -19,8 +19,10 @@ use crate::{
 };
 
 /// A judge, whatever its detector.
+#[derive(Clone)]
 pub struct AnyJudge(Inner);
 
+#[derive(Clone)]
 enum Inner {
     Auto(Judge<Auto>),
     Ewma(Judge<Ewma>),
@@ -66,8 +68,7 @@ impl AnyJudge {
         thresholds: Thresholds,
         alerts_per_day: f64,
     ) -> Result<Self, SettingsError> {
-        let budget = Some(Budget { alerts_per_day, ..Budget::default() });
-        let settings = Settings { thresholds, budget };
+        let settings = Settings { thresholds, budget: Some(alerts_per_day) };
         Ok(Self(match detector {
             detect::Settings::Auto => {
                 Inner::Auto(Judge::new(series, interval, settings, Auto::new(interval)))

@@ -39,6 +39,7 @@ pub(super) struct Interval {
 }
 
 /// Series of one level and metric, and the largest among newcomers.
+#[derive(Clone)]
 pub(super) struct Class<M> {
     pub level: Level,
     pub metric: Metric,
@@ -49,6 +50,7 @@ pub(super) struct Class<M> {
 }
 
 /// The largest value among keys of which little is known, interval by interval.
+#[derive(Clone)]
 pub(super) struct Newcomers<M> {
     pub series: Series<M>,
     pub exact: Option<Exact>,
@@ -98,13 +100,11 @@ struct Bar {
 
 impl Bar {
     fn new(detector: &impl Detector, settings: &Settings, budget: f64) -> Self {
-        let Some(of) = settings.budget else {
-            let probability = settings.thresholds.probability;
-            return Self { levels: Levels { enter: probability, leave: probability, hold: 0 }, budget: None };
-        };
-        let enter = detector.threshold(budget);
-        let leave = detector.threshold(budget * of.leave).min(enter);
-        Self { levels: Levels { enter, leave, hold: of.hold }, budget: Some(budget) }
+        if settings.budget.is_none() {
+            return Self { levels: Levels::single(settings.thresholds.probability), budget: None };
+        }
+        let levels = Levels::of_budget(|budget| detector.threshold(budget), budget);
+        Self { levels, budget: Some(budget) }
     }
 }
 

@@ -15,7 +15,7 @@ use self::class::{Class, Interval, Unusual};
 pub use self::{
     any::{AnyJudge, AnySaved},
     saved::{Saved, WrongVersion},
-    settings::{Budget, Settings, Thresholds},
+    settings::{Settings, Thresholds},
 };
 use crate::{
     detect::Detector,
@@ -29,6 +29,7 @@ use crate::{
 const MOST_NAMES: usize = 1_024;
 
 /// Remembers every series and tells which are unusual.
+#[derive(Clone)]
 pub struct Judge<D: Detector> {
     interval: Duration,
     settings: Settings,
@@ -157,9 +158,7 @@ impl<D: Detector> Judge<D> {
                 continue;
             };
             let budget = self.settings.budget.map_or(0.0, |budget| {
-                budget.alerts_per_day
-                    / self.series.levels.len() as f64
-                    / Class::<D::Memory>::shares(class.level)
+                budget / self.series.levels.len() as f64 / Class::<D::Memory>::shares(class.level)
             });
             class.judge(measured, &interval, &self.settings, budget, &mut self.detector, &mut unusual);
         }

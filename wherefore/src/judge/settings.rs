@@ -5,9 +5,9 @@
 pub struct Settings {
     /// The demands on a series.
     pub thresholds: Thresholds,
-    /// How often a false alert may come, from which the threshold of each series follows. `None`: the threshold is
+    /// False alerts a day of the whole agent, from which the threshold of each series follows. `None`: the threshold is
     /// [`Thresholds::probability`], and each interval above it is a finding.
-    pub budget: Option<Budget>,
+    pub budget: Option<f64>,
 }
 
 /// The demands on a series. All of them must hold.
@@ -52,23 +52,6 @@ impl Default for Thresholds {
             min_factor: 8.0,
             partial: false,
         }
-    }
-}
-
-/// How often a false alert may come.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Budget {
-    /// False alerts a day, of the whole agent.
-    pub alerts_per_day: f64,
-    /// A series leaves the unusual state below the threshold of so many times its budget…
-    pub leave: f64,
-    /// …that long: intervals in a row.
-    pub hold: u32,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self { alerts_per_day: 1.0, leave: 10.0, hold: 100 }
     }
 }
 

@@ -111,7 +111,7 @@ mod tests {
     fn a_state_is_told_once_and_once_more_when_it_is_a_thousand_times_rarer() {
         let detector = Ewma::new(Duration::from_secs(5));
         let of = |budget: f64| detector.threshold(budget);
-        let levels = Levels { enter: of(1e-3), leave: of(1e-2), hold: 3 };
+        let levels = Levels { enter: of(1e-3), leave: of(1e-2), calm: 3, hold: 0 };
         let mut state = State::new(Timestamp(1), Usual::default());
         let mut step = |probability, deserves| state.step(probability, deserves, &levels, &detector);
         assert_eq!(step(of(1e-4), false), News::None, "too little to be told");

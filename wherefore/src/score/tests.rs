@@ -75,7 +75,7 @@ struct Record {
     interval: Duration,
 }
 
-#[derive(Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Seen {
     values: u64,
     missing: u64,

@@ -23,7 +23,7 @@ pub struct Bounds {
 ///
 /// When it is full, a new series replaces the lightest (see `Series::weight`) if it is heavier: a scan of the
 /// whole address space replaces its own remains, not the talkers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store<M> {
     bounds: Bounds,
     entries: Vec<Entry<M>>,

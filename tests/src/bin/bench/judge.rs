@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use wherefore::{
     detect::{Detector, auto::Auto, ewma::Ewma},
-    judge::{Budget, Judge, Settings, Thresholds},
+    judge::{Judge, Settings, Thresholds},
     locality::Locality,
     series::{self, Level},
     snapshot::{Flow, Snapshot},
@@ -72,7 +72,7 @@ fn judged<D: Detector>(pairs: u32, intervals: u64, levels: &[Level], detector: D
         max_series: pairs as usize,
         ..series::Settings::default()
     };
-    let settings = Settings { thresholds: Thresholds::default(), budget: Some(Budget::default()) };
+    let settings = Settings { thresholds: Thresholds::default(), budget: Some(1.0) };
     let mut traffic = Traffic::new(pairs);
     let before = resident()?;
     let mut judge = Judge::new(series, INTERVAL, settings, detector);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
-use wherefore::{score::Scored, series::quantile};
+use wherefore::{detect::quantile, score::Scored};
 use wherefore_tests::{
     Random,
     report::{Cell, Table},

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use wherefore::series::quantile;
+use wherefore::detect::quantile;
 use wherefore_tests::{
     hosts::{
         Kind,

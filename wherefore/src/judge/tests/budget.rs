@@ -59,7 +59,7 @@ fn judge() -> Judge<Ewma> {
 }
 
 fn judge_of(levels: Vec<Level>) -> Judge<Ewma> {
-    let settings = Settings { thresholds: Thresholds::default(), budget: Some(Budget::default()) };
+    let settings = Settings { thresholds: Thresholds::default(), budget: Some(1.0) };
     let series = series::Settings { levels, ..series::Settings::default() };
     Judge::new(series, INTERVAL, settings, Ewma::new(INTERVAL))
 }
@@ -256,7 +256,7 @@ impl Detector for Missing {
 #[test]
 fn silent_intervals_are_judged_and_unmeasured_ones_are_said() {
     let seen = std::sync::Arc::default();
-    let settings = Settings { thresholds: Thresholds::default(), budget: Some(Budget::default()) };
+    let settings = Settings { thresholds: Thresholds::default(), budget: Some(1.0) };
     let series = series::Settings { levels: vec![Level::Interface], ..series::Settings::default() };
     let mut judge = Judge::new(series, INTERVAL, settings, Missing(std::sync::Arc::clone(&seen)));
     let bytes = |number: u64| {
@@ -318,7 +318,7 @@ fn what_was_saved_otherwise_is_refused() {
     saved["version"] = 99.into();
     let of_another = serde_json::from_value(saved).unwrap();
     assert_eq!(judge().load(of_another), Err(WrongVersion::Form { found: 99 }));
-    let settings = Settings { thresholds: Thresholds::default(), budget: Some(Budget::default()) };
+    let settings = Settings { thresholds: Thresholds::default(), budget: Some(1.0) };
     let hourly = INTERVAL * 720;
     let other = Judge::new(series::Settings::default(), hourly, settings, Ewma::new(hourly));
     assert_eq!(judge().load(other.save()), Err(WrongVersion::Interval));

@@ -42,8 +42,6 @@ pub(super) struct Scoring {
 }
 
 const MAX_HISTORY: usize = 10_000;
-/// The detector of `run` and `replay` where none is named.
-const JUDGE: Name = Name::Anomalyzer;
 /// Most and least false alerts a day: fewer would need the values of centuries to be held against, and more than
 /// one a second is no budget.
 const BUDGETS: std::ops::RangeInclusive<f64> = 1e-6..=86_400.0;
@@ -55,7 +53,7 @@ pub(super) fn settings(args: &DetectionArgs, original: bool) -> Result<Detection
     } else {
         (Thresholds::default(), series::Settings::default())
     };
-    let detector = match chosen(&args.detector, original, JUDGE)? {
+    let detector = match chosen(&args.detector, original)? {
         Name::Auto => detect::Settings::Auto,
         Name::Ewma => detect::Settings::Ewma,
         Name::Spot => detect::Settings::Spot,
@@ -112,7 +110,7 @@ pub(super) fn settings(args: &DetectionArgs, original: bool) -> Result<Detection
 /// original's threshold.
 pub(super) fn scoring(args: &DetectorArgs, original: bool) -> Result<Scoring, ConfigError> {
     let history = history(args)?;
-    let detector = match chosen(args, original, Name::default())? {
+    let detector = match chosen(args, original)? {
         Name::Auto => detect::Settings::Auto,
         Name::Ewma => detect::Settings::Ewma,
         Name::Spot => detect::Settings::Spot,
@@ -127,7 +125,7 @@ pub(super) fn scoring(args: &DetectorArgs, original: bool) -> Result<Scoring, Co
 }
 
 /// The detector that was named, or the only one that what was given means something to.
-fn chosen(args: &DetectorArgs, original: bool, default: Name) -> Result<Name, ConfigError> {
+fn chosen(args: &DetectorArgs, original: bool) -> Result<Name, ConfigError> {
     let own = args.of_anomalyzer().or_else(|| original.then_some("-anom_ flags"));
     match (args.detector, own) {
         (Some(name), Some(flag)) if name != Name::Anomalyzer => Err(ConfigError::Contradiction {
@@ -136,7 +134,7 @@ fn chosen(args: &DetectorArgs, original: bool, default: Name) -> Result<Name, Co
         }),
         (Some(name), _) => Ok(name),
         (None, Some(_)) => Ok(Name::Anomalyzer),
-        (None, None) => Ok(default),
+        (None, None) => Ok(Name::default()),
     }
 }
 

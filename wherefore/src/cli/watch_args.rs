@@ -95,7 +95,7 @@ pub struct SeriesArgs {
 pub struct DetectorArgs {
     #[arg(long, value_enum, value_name = "NAME",
         help = with_default("What tells an unusual value",
-            format_args!("{}; on flows: anomalyzer", named(&Name::default()))))]
+            named(&Name::default())))]
     /// The detector.
     pub detector: Option<Name>,
     #[arg(long, value_name = "N", value_parser = values::number, allow_hyphen_values = true,

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use wherefore_common::Direction;
 
 use super::{
@@ -14,7 +15,7 @@ use crate::{
     detect::{Detector, Evaluation, Newest, Usual},
     finding::Trend,
     locality::Locality,
-    series::{Bounds, Carried, Exact, Level, Measured, Metric, Series, SeriesKey, Store},
+    series::{self, Bounds, Carried, Exact, Head, Level, Measured, Metric, Series, SeriesKey, Store},
     time::Timestamp,
 };
 
@@ -50,8 +51,9 @@ pub(super) struct Class<M> {
 }
 
 /// The largest value among keys of which little is known, interval by interval.
-#[derive(Clone)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Newcomers<M> {
+    pub head: Head,
     pub series: Series<M>,
     pub exact: Option<Exact>,
     pub state: Option<State>,
@@ -122,6 +124,7 @@ impl<M> Class<M> {
             metric,
             store: Store::new(bounds),
             newcomers: (newcomers && level.has_newcomers()).then(|| Newcomers {
+                head: Head::default(),
                 series: Series::new(start()),
                 exact: bounds.exact.then(Exact::default),
                 state: None,
@@ -156,11 +159,10 @@ impl<M> Class<M> {
         let active = active(store, interval.length, detector.least());
         let bar = Bar::new(detector, settings, budget / active);
         let mut judge = One { interval, settings, bar, metric: *metric, detector };
-        for newest in store.iter_mut() {
-            let mut state = if newest.series.watched { states.remove(newest.key) } else { None };
-            let unusual =
-                judge.judge(*newest.key, newest.series, newest.exact, newest.value, &mut state, false);
-            newest.series.watched = state.is_some();
+        for mut newest in store.iter_mut() {
+            let mut state = if newest.head.watched { states.remove(newest.key) } else { None };
+            let unusual = judge.judge(&mut newest, &mut state, false);
+            newest.head.watched = state.is_some();
             if let Some(state) = state {
                 states.insert(*newest.key, state);
             }
@@ -208,11 +210,18 @@ impl<M> Newcomers<M> {
     ) -> Option<Unusual> {
         let value = largest.map_or(0.0, |carried| carried.amount(judge.metric) as f64 * judge.interval.scale);
         if let Some(carried) = largest {
-            self.series.seen(carried);
+            self.head.seen(carried);
         }
         // Without anybody new there is no key, and nothing to be told.
         let key = largest.map_or_else(|| SeriesKey::interface("", Direction::Unknown), |carried| carried.key);
-        let unusual = judge.judge(key, &mut self.series, self.exact.as_mut(), value, &mut self.state, true);
+        let mut newest = series::Newest {
+            key: &key,
+            head: &mut self.head,
+            series: &mut self.series,
+            exact: self.exact.as_mut(),
+            value,
+        };
+        let unusual = judge.judge(&mut newest, &mut self.state, true);
         unusual.filter(|_| largest.is_some())
     }
 }
@@ -220,8 +229,8 @@ impl<M> Newcomers<M> {
 /// Series that may be judged and are not silent for long; at least one.
 fn active<M>(store: &Store<M>, interval: Duration, least: usize) -> f64 {
     let hour = (ACTIVE.as_secs_f64() / interval.as_secs_f64()).max(1.0);
-    let is_active = |series: &Series<M>| series.values() as usize >= least && f64::from(series.idle()) < hour;
-    store.iter().filter(|(_, series, _)| is_active(series)).count().max(1) as f64
+    let is_active = |head: &&Head| head.values as usize >= least && f64::from(head.idle) < hour;
+    store.heads().filter(is_active).count().max(1) as f64
 }
 
 /// Judges one series after the other.
@@ -237,34 +246,32 @@ impl<D: Detector> One<'_, D> {
     /// Evaluates the newest value, then takes it in.
     fn judge(
         &mut self,
-        key: SeriesKey,
-        series: &mut Series<D::Memory>,
-        mut exact: Option<&mut Exact>,
-        value: f64,
+        of: &mut series::Newest<'_, D::Memory>,
         state: &mut Option<State>,
         newcomer: bool,
     ) -> Option<Unusual> {
         let Interval { time, now, missing, history, .. } = *self.interval;
+        let value = of.value;
         let alone = [value];
-        if let Some(exact) = &mut exact {
+        if let Some(exact) = &mut of.exact {
             exact.push(value, history);
         }
-        let values: &[f64] = match &exact {
+        let values: &[f64] = match &of.exact {
             Some(exact) => &exact.values,
             None => &alone,
         };
         let newest = Newest { history: values, time, missing };
-        let spared = self.settings.budget.is_none() && !self.is_worth_judging(value, exact.as_deref());
+        let spared = self.settings.budget.is_none() && !self.is_worth_judging(value, of.exact.as_deref());
         let evaluation =
-            if spared { Evaluation::default() } else { self.detector.evaluate(&series.memory, &newest) };
+            if spared { Evaluation::default() } else { self.detector.evaluate(&of.series.memory, &newest) };
         let unusual = if state.is_some() || evaluation.probability > self.bar.levels.leave {
-            self.unusual(key, series, &newest, &evaluation, state, newcomer)
+            self.unusual(of, &newest, &evaluation, state, newcomer)
         } else {
             None
         };
-        self.detector.learn(&mut series.memory, &newest, &evaluation);
-        series.push(value, now);
-        if let Some(exact) = exact {
+        self.detector.learn(&mut of.series.memory, &newest, &evaluation);
+        of.series.push(of.head, value, now);
+        if let Some(exact) = &mut of.exact {
             exact.remember_busy(value);
         }
         unusual
@@ -294,19 +301,19 @@ impl<D: Detector> One<'_, D> {
 
     fn unusual(
         &mut self,
-        key: SeriesKey,
-        series: &Series<D::Memory>,
+        of: &series::Newest<'_, D::Memory>,
         newest: &Newest<'_>,
         evaluation: &Evaluation,
         state: &mut Option<State>,
         newcomer: bool,
     ) -> Option<Unusual> {
-        let (value, probability) = (newest.value(), evaluation.probability);
+        let series::Newest { key, ref head, ref series, value, .. } = *of;
+        let probability = evaluation.probability;
         let history = self.history(series, newest);
         let current = state.map_or_else(
             || {
                 let usual = self.detector.usual(&series.memory, newest);
-                State::new(self.since(series, value), usual.unwrap_or_else(|| usual_of(&history)))
+                State::new(self.since(head, value), usual.unwrap_or_else(|| usual_of(&history)))
             },
             |state| state,
         );
@@ -316,7 +323,7 @@ impl<D: Detector> One<'_, D> {
         }
         let trend = Trend::of(value, &current.usual);
         let news = if self.settings.budget.is_some() {
-            let deserves = self.deserves(value, &current.usual, trend, series.values() + 1, newcomer);
+            let deserves = self.deserves(value, &current.usual, trend, head.values + 1, newcomer);
             current.step(probability, deserves, &self.bar.levels, self.detector)
         } else if probability > self.bar.levels.enter {
             News::New
@@ -344,7 +351,7 @@ impl<D: Detector> One<'_, D> {
         });
         let told = told.filter(|_| state.is_some() && news == News::None);
         (evidence.is_some() || told.is_some()).then_some(Unusual {
-            key,
+            key: *key,
             metric: self.metric,
             newcomer,
             value,
@@ -352,9 +359,9 @@ impl<D: Detector> One<'_, D> {
             probability,
             told,
             evidence,
-            ifindex: series.ifindex(),
-            direction: series.direction(),
-            locality: series.locality(),
+            ifindex: head.ifindex,
+            direction: head.direction(),
+            locality: head.locality,
         })
     }
 
@@ -367,9 +374,9 @@ impl<D: Detector> One<'_, D> {
     }
 
     /// The end of the first interval of this state: of a silence, of its first.
-    fn since(&self, series: &Series<D::Memory>, value: f64) -> Timestamp {
+    fn since(&self, head: &Head, value: f64) -> Timestamp {
         let Interval { time, length, .. } = *self.interval;
-        let silent = if value == 0.0 { series.idle() } else { 0 };
+        let silent = if value == 0.0 { head.idle } else { 0 };
         let before = length.as_nanos().saturating_mul(u128::from(silent));
         Timestamp(time.0.saturating_sub(u64::try_from(before).unwrap_or(u64::MAX)))
     }

@@ -33,7 +33,7 @@ impl<D: Detector> Found<'_, D> {
         if told.iter().any(|told| self.unusual[told.index].key.level().is_coarse())
             && !self.measured.iter().any(|(level, _)| *level == Level::Pair)
         {
-            let pairs = Measured::new(self.snapshot, Level::Pair, self.judge.series.unit);
+            let pairs = Measured::new(self.snapshot, Level::Pair, self.judge.series.unit, 0);
             self.measured.push((Level::Pair, pairs));
         }
         let mut findings: Vec<Finding> = told.iter().filter_map(|told| self.finding(told)).collect();
@@ -215,8 +215,8 @@ impl<D: Detector> Found<'_, D> {
         }
         if unusual.change < 0.0 {
             let silent = known.into_iter().flat_map(|store| store.iter()).filter(|(.., value)| *value == 0.0);
-            for (key, series, _) in silent {
-                if is_part(key, series.ifindex(), series.direction()) {
+            for (key, head, series, _) in silent {
+                if is_part(key, head.ifindex, head.direction()) {
                     contributors.push((*key, 0.0, -usual_of(series)));
                 }
             }

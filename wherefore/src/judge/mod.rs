@@ -44,6 +44,8 @@ pub struct Judge<D: Detector> {
     /// There was an interval.
     begun: bool,
     names: BTreeMap<u32, String>,
+    /// Keys of each level in the last interval.
+    expected: Vec<usize>,
     folded: u64,
 }
 
@@ -74,6 +76,7 @@ impl<D: Detector> Judge<D> {
                 Class::new(level, metric, bounds(level), newcomers, || detector.start(level.is_coarse()))
             })
             .collect();
+        let expected = vec![0; series.levels.len()];
         Self {
             interval,
             settings,
@@ -85,6 +88,7 @@ impl<D: Detector> Judge<D> {
             skip_first: false,
             begun: false,
             names: BTreeMap::new(),
+            expected,
             folded: 0,
         }
     }
@@ -150,8 +154,10 @@ impl<D: Detector> Judge<D> {
             .series
             .levels
             .iter()
-            .map(|&level| (level, Measured::new(snapshot, level, self.series.unit)))
+            .zip(&self.expected)
+            .map(|(&level, &expected)| (level, Measured::new(snapshot, level, self.series.unit, expected)))
             .collect();
+        self.expected = measured.iter().map(|(_, measured)| measured.len()).collect();
         let mut unusual = Vec::new();
         for class in &mut self.classes {
             let Some((_, measured)) = measured.iter().find(|(level, _)| *level == class.level) else {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{Class, Judge, class::Newcomers, state::State};
 use crate::{
     detect::Detector,
-    series::{Entry, Exact, Level, Metric, Series, SeriesKey},
+    series::{Entry, Exact, Level, Metric, SeriesKey},
 };
 
 /// Grows with each change of what is saved, or of what a detector remembers.
@@ -30,7 +30,7 @@ struct SavedClass<M> {
     series: Vec<Entry<M>>,
     exact: Vec<Exact>,
     states: Vec<(SeriesKey, State)>,
-    newcomers: Option<(Series<M>, Option<Exact>, Option<State>)>,
+    newcomers: Option<Newcomers<M>>,
 }
 
 /// What was saved was learned otherwise, and cannot be gone on with.
@@ -99,22 +99,21 @@ fn save<M: Clone>(class: &Class<M>) -> SavedClass<M> {
     let (series, exact) = class.store.save();
     let mut states: Vec<_> = class.states.iter().map(|(key, state)| (*key, *state)).collect();
     states.sort_unstable_by_key(|(key, _)| *key);
-    let newcomers = class.newcomers.as_ref();
     SavedClass {
         level: class.level,
         metric: class.metric,
         series,
         exact,
         states,
-        newcomers: newcomers.map(|of| (of.series.clone(), of.exact.clone(), of.state)),
+        newcomers: class.newcomers.clone(),
     }
 }
 
 fn load<M>(class: &mut Class<M>, saved: SavedClass<M>) {
     class.store.load(saved.series, saved.exact);
     class.states = saved.states.into_iter().filter(|(key, _)| class.store.get(key).is_some()).collect();
-    if let (Some(newcomers), Some((series, exact, state))) = (&mut class.newcomers, saved.newcomers) {
-        let exact = newcomers.exact.is_some().then(|| exact.unwrap_or_default());
-        *newcomers = Newcomers { series, exact, state };
+    if let (Some(newcomers), Some(saved)) = (&mut class.newcomers, saved.newcomers) {
+        let exact = newcomers.exact.is_some().then(|| saved.exact.clone().unwrap_or_default());
+        *newcomers = Newcomers { exact, ..saved };
     }
 }

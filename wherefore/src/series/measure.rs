@@ -1,10 +1,9 @@
 //! What the series of a level carried in one interval.
 
-use std::{collections::BTreeMap, hash::BuildHasher as _};
+use std::{collections::BTreeMap, hash::BuildHasher as _, sync::LazyLock};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use wherefore_common::Direction;
 
 use super::{Level, Metric, SeriesKey, Transport, Unit};
 use crate::{
@@ -29,11 +28,41 @@ pub struct Carried {
     pub flows: u64,
     /// Packets that may stand for several on the wire.
     pub estimated: u64,
+    /// Of the key.
+    hash: u64,
     /// The next place of the same key.
     next: u32,
 }
 
 impl Carried {
+    pub(super) const fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// What one flow carried of a key.
+    fn new(key: SeriesKey, flow: &Flow, unit: Unit) -> Self {
+        Self {
+            key,
+            ifindex: flow.key.ifindex,
+            direction: flow.key.direction,
+            locality: flow.locality,
+            bytes: match unit {
+                Unit::Ip => flow.counters.ip_bytes,
+                Unit::Wire => flow.counters.wire_bytes,
+            },
+            flows: 1,
+            estimated: flow.counters.estimated,
+            hash: 0,
+            next: NONE,
+        }
+    }
+
+    const fn merge(&mut self, other: &Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.flows += other.flows;
+        self.estimated += other.estimated;
+    }
+
     /// How much, of one metric.
     #[must_use]
     pub const fn amount(&self, metric: Metric) -> u64 {
@@ -46,6 +75,12 @@ impl Carried {
 
 const NONE: u32 = u32::MAX;
 
+/// The same for all that are asked in one interval, so that a key is hashed once; seeded by the process.
+pub(super) fn hash(key: &SeriesKey) -> u64 {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    HASHER.hash_one(key)
+}
+
 /// The series of one level that carried something in one interval, without the agent's own flows.
 ///
 /// A series holds what the busiest interface and direction carried of it: a packet seen twice (routed, bridged, on `lo`)
@@ -57,49 +92,60 @@ pub struct Measured {
     /// The first of each key.
     first: HashTable<u32>,
     keys: Vec<u32>,
-    hasher: RandomState,
 }
 
 impl Measured {
-    /// Of a snapshot.
+    /// Of a snapshot. There is room for `expected` keys from the start.
     #[must_use]
-    pub fn new(snapshot: &Snapshot, level: Level, unit: Unit) -> Self {
-        let names: BTreeMap<u32, &str> =
-            snapshot.interfaces.iter().map(|(ifindex, name)| (*ifindex, name.as_str())).collect();
-        let mut measured = Self::default();
-        for flow in snapshot.flows.iter().filter(|flow| !flow.own) {
-            for key in keys(flow, level, &names).into_iter().flatten() {
-                measured.add(key, flow, unit);
+    pub fn new(snapshot: &Snapshot, level: Level, unit: Unit, expected: usize) -> Self {
+        let mut measured = Self {
+            rows: Vec::with_capacity(expected),
+            first: HashTable::with_capacity(expected),
+            keys: Vec::with_capacity(expected),
+        };
+        let flows = snapshot.flows.iter().filter(|flow| !flow.own);
+        if level == Level::Interface {
+            measured.add_interfaces(flows, snapshot, unit);
+            return measured;
+        }
+        for flow in flows {
+            for key in keys(flow, level).into_iter().flatten() {
+                measured.add(Carried::new(key, flow, unit));
             }
         }
         measured
     }
 
-    fn add(&mut self, key: SeriesKey, flow: &Flow, unit: Unit) {
-        let bytes = match unit {
-            Unit::Ip => flow.counters.ip_bytes,
-            Unit::Wire => flow.counters.wire_bytes,
-        };
-        if bytes == 0 {
+    /// There are few: their names are made once each.
+    fn add_interfaces<'a>(&mut self, flows: impl Iterator<Item = &'a Flow>, snapshot: &Snapshot, unit: Unit) {
+        let mut places: BTreeMap<(u32, u8), Carried> = BTreeMap::new();
+        for flow in flows {
+            let named = || {
+                let (ifindex, direction) = (flow.key.ifindex, flow.direction());
+                match snapshot.interfaces.get(&ifindex) {
+                    Some(name) => SeriesKey::interface(name, direction),
+                    None => SeriesKey::interface(&format!("interface {ifindex}"), direction),
+                }
+            };
+            places
+                .entry((flow.key.ifindex, flow.key.direction))
+                .and_modify(|row| row.merge(&Carried::new(row.key, flow, unit)))
+                .or_insert_with(|| Carried::new(named(), flow, unit));
+        }
+        places.into_values().for_each(|row| self.add(row));
+    }
+
+    fn add(&mut self, mut added: Carried) {
+        if added.bytes == 0 {
             return;
         }
-        let added = Carried {
-            key,
-            ifindex: flow.key.ifindex,
-            direction: flow.key.direction,
-            locality: flow.locality,
-            bytes,
-            flows: 1,
-            estimated: flow.counters.estimated,
-            next: NONE,
-        };
         let fresh = self.rows.len() as u32;
-        let Self { rows, first, hasher, keys, .. } = self;
-        let hash = hasher.hash_one(key);
+        let Self { rows, first, keys } = self;
+        added.hash = hash(&added.key);
         let entry = first.entry(
-            hash,
-            |&row| rows[row as usize].key == key,
-            |&row| hasher.hash_one(rows[row as usize].key),
+            added.hash,
+            |&row| rows[row as usize].key == added.key,
+            |&row| rows[row as usize].hash,
         );
         let mut at = match entry {
             hashbrown::hash_table::Entry::Occupied(found) => *found.get(),
@@ -113,9 +159,7 @@ impl Measured {
         loop {
             let row = &mut rows[at as usize];
             if (row.ifindex, row.direction) == (added.ifindex, added.direction) {
-                row.bytes = row.bytes.saturating_add(bytes);
-                row.flows += 1;
-                row.estimated += added.estimated;
+                row.merge(&added);
                 return;
             }
             if row.next == NONE {
@@ -156,7 +200,7 @@ impl Measured {
     }
 
     fn find(&self, key: &SeriesKey) -> Option<u32> {
-        self.first.find(self.hasher.hash_one(key), |&row| self.rows[row as usize].key == *key).copied()
+        self.first.find(hash(key), |&row| self.rows[row as usize].key == *key).copied()
     }
 
     fn chain(&self, first: u32) -> impl Iterator<Item = &Carried> {
@@ -164,6 +208,10 @@ impl Measured {
     }
 
     fn busiest_from(&self, first: u32, metric: Metric) -> Option<&Carried> {
+        let row = self.rows.get(first as usize)?;
+        if row.next == NONE {
+            return Some(row);
+        }
         // Of equal ones the first interface, whatever the order of the flows.
         self.chain(first)
             .max_by_key(|row| (row.amount(metric), std::cmp::Reverse((row.ifindex, row.direction))))
@@ -171,7 +219,7 @@ impl Measured {
 }
 
 /// The series of a level that a flow is part of.
-fn keys(flow: &Flow, level: Level, names: &BTreeMap<u32, &str>) -> [Option<SeriesKey>; 2] {
+fn keys(flow: &Flow, level: Level) -> [Option<SeriesKey>; 2] {
     let (src, dst) = (flow.src(), flow.dst());
     let Flow { key, locality, .. } = flow;
     match level {
@@ -189,13 +237,6 @@ fn keys(flow: &Flow, level: Level, names: &BTreeMap<u32, &str>) -> [Option<Serie
             };
             [to.then(|| SeriesKey::net(dst, true)), from.then(|| SeriesKey::net(src, false))]
         }
-        Level::Interface => {
-            let direction = Direction::from_u8(key.direction);
-            let name = match names.get(&key.ifindex) {
-                Some(name) => SeriesKey::interface(name, direction),
-                None => SeriesKey::interface(&format!("interface {}", key.ifindex), direction),
-            };
-            [Some(name), None]
-        }
+        Level::Interface => [None, None],
     }
 }

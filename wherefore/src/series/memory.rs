@@ -11,35 +11,28 @@ pub const EVIDENCE: usize = 16;
 /// Of a silence that goes on, as many zeros stand in the evidence at most: what was before stays in sight.
 const SILENT_EVIDENCE: usize = 4;
 
-/// One series, beside its name: with the default detector's memory some 450 bytes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Series<M> {
-    /// What the detector remembers.
-    pub memory: M,
-    recent: [f32; EVIDENCE],
-    held: u8,
-    peaks: Peaks,
-    /// Values seen.
-    values: u32,
-    idle: u32,
-    /// Interface that carried most of it when it last carried anything; nothing that outlasts the agent.
+/// What is asked of every series before it is judged, beside its name and apart from the rest: 64 bytes together, one
+/// line of a cache.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Head {
+    /// Values seen, silent ones included.
+    pub values: u32,
+    /// Silent intervals since the last other one.
+    pub idle: u32,
+    /// Number of the interface that carried most in the last interval with any; 0 where that was before the agent
+    /// started, as numbers do not outlast it.
     #[serde(skip)]
-    ifindex: u32,
+    pub ifindex: u32,
     direction: u8,
-    locality: Locality,
+    /// Which end of it was this host in the last interval with any.
+    pub locality: Locality,
     /// The judge keeps a state of it.
     pub watched: bool,
 }
 
-impl<M> Series<M> {
-    /// Before its first value.
-    #[must_use]
-    pub fn new(memory: M) -> Self {
+impl Default for Head {
+    fn default() -> Self {
         Self {
-            memory,
-            recent: [0.0; EVIDENCE],
-            held: 0,
-            peaks: Peaks::default(),
             values: 0,
             idle: 0,
             ifindex: 0,
@@ -48,18 +41,57 @@ impl<M> Series<M> {
             watched: false,
         }
     }
+}
+
+impl Head {
+    /// Where it was carried in this interval.
+    pub const fn seen(&mut self, carried: &Carried) {
+        (self.ifindex, self.direction, self.locality) =
+            (carried.ifindex, carried.direction, carried.locality);
+    }
+
+    /// Direction that carried most in the last interval with any.
+    #[must_use]
+    pub const fn direction(&self) -> Direction {
+        Direction::from_u8(self.direction)
+    }
+
+    /// Takes in silent intervals.
+    pub(super) fn fall_silent(&mut self, count: u64) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.idle = self.idle.saturating_add(count);
+        self.values = self.values.saturating_add(count);
+    }
+}
+
+/// What is remembered of one series: with the default detector's memory some 430 bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Series<M> {
+    /// What the detector remembers.
+    pub memory: M,
+    recent: [f32; EVIDENCE],
+    held: u8,
+    peaks: Peaks,
+}
+
+impl<M> Series<M> {
+    /// Before its first value.
+    #[must_use]
+    pub fn new(memory: M) -> Self {
+        Self { memory, recent: [0.0; EVIDENCE], held: 0, peaks: Peaks::default() }
+    }
 
     /// Takes in the value of interval `now`.
-    pub fn push(&mut self, value: f64, now: u32) {
-        self.values = self.values.saturating_add(1);
-        self.peaks.push(value, now);
+    pub fn push(&mut self, head: &mut Head, value: f64, now: u32) {
+        head.values = head.values.saturating_add(1);
         if value == 0.0 {
-            self.idle = self.idle.saturating_add(1);
-            if self.idle as usize > SILENT_EVIDENCE {
+            head.idle = head.idle.saturating_add(1);
+            if head.idle as usize > SILENT_EVIDENCE {
                 return;
             }
         } else {
-            self.idle = 0;
+            head.idle = 0;
+            self.peaks.push(value, now);
         }
         let held = usize::from(self.held);
         if held == EVIDENCE {
@@ -71,39 +103,10 @@ impl<M> Series<M> {
         }
     }
 
-    /// Takes in silent intervals.
-    pub(super) fn fall_silent(&mut self, count: u64) {
-        let before = self.idle;
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        for _ in 0..count.min(SILENT_EVIDENCE as u32) {
-            self.push(0.0, 0);
-        }
-        self.idle = before.saturating_add(count);
-        self.values = self.values.saturating_add(count.saturating_sub(SILENT_EVIDENCE as u32));
-    }
-
-    /// Where it was carried in this interval.
-    pub fn seen(&mut self, carried: &Carried) {
-        (self.ifindex, self.direction, self.locality) =
-            (carried.ifindex, carried.direction, carried.locality);
-    }
-
     /// The last values, oldest first; of a silence that goes on, its first four.
     #[must_use]
     pub fn recent(&self) -> &[f32] {
         &self.recent[..usize::from(self.held)]
-    }
-
-    /// Values seen, silent ones included.
-    #[must_use]
-    pub const fn values(&self) -> u32 {
-        self.values
-    }
-
-    /// Silent intervals since the last other one.
-    #[must_use]
-    pub const fn idle(&self) -> u32 {
-        self.idle
     }
 
     /// Intervals before interval `now` since it carried at least `value`; `None` where it never did.
@@ -114,32 +117,13 @@ impl<M> Series<M> {
 
     /// How much it deserves its place in an interval in which it carried `value`: its largest value of late, divided by
     /// one more than the silent intervals since it last spoke.
-    pub(super) fn weight(&self, value: f64) -> f64 {
+    pub(super) fn weight(&self, head: &Head, value: f64) -> f64 {
         let largest = self.recent().iter().copied().fold(0.0, f32::max);
         if value > 0.0 {
             value.max(largest.into())
         } else {
-            f64::from(largest) / (2.0 + f64::from(self.idle))
+            f64::from(largest) / (2.0 + f64::from(head.idle))
         }
-    }
-
-    /// Number of the interface that carried most in the last interval with any; 0 where that was before the agent
-    /// started.
-    #[must_use]
-    pub const fn ifindex(&self) -> u32 {
-        self.ifindex
-    }
-
-    /// Direction that carried most in the last interval with any.
-    #[must_use]
-    pub const fn direction(&self) -> Direction {
-        Direction::from_u8(self.direction)
-    }
-
-    /// Which end of it was this host in the last interval with any.
-    #[must_use]
-    pub const fn locality(&self) -> Locality {
-        self.locality
     }
 }
 
@@ -202,28 +186,30 @@ impl Exact {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::series::SeriesKey;
 
-    /// Name and series, without the index of the store (12 bytes at most) and what the detector remembers (344 of the
-    /// default one): at most 512 bytes in all.
+    /// Name and series, the index of the store (10 bytes at most), and what the default detector remembers.
     #[test]
-    fn a_series_is_small() {
-        let alone = size_of::<(super::super::SeriesKey, Series<[u64; 43]>)>();
-        assert!(alone <= 496, "{alone}");
+    fn a_series_of_the_default_detector_takes_at_most_512_bytes() {
+        let (head, series) =
+            (size_of::<(SeriesKey, Head)>(), size_of::<Series<crate::detect::auto::Memory>>());
+        assert!(head <= 64, "{head}");
+        assert!(head + series + 10 <= 512, "{head} + {series}");
     }
 
     #[test]
     fn what_was_before_a_silence_stays_in_sight() {
-        let mut series = Series::new(());
+        let (mut head, mut series) = (Head::default(), Series::new(()));
         for now in 0..40 {
-            series.push(f64::from(now), now);
+            series.push(&mut head, f64::from(now), now);
         }
         for now in 40..90 {
-            series.push(0.0, now);
+            series.push(&mut head, 0.0, now);
         }
-        assert_eq!((series.values(), series.idle()), (90, 50));
+        assert_eq!((head.values, head.idle), (90, 50));
         let expected: Vec<f32> = (28..40).map(|value| value as f32).chain([0.0; 4]).collect();
         assert_eq!(series.recent(), expected);
-        assert_eq!((series.weight(0.0), series.weight(50.0)), (39.0 / 52.0, 50.0));
+        assert_eq!((series.weight(&head, 0.0), series.weight(&head, 50.0)), (39.0 / 52.0, 50.0));
         assert_eq!(series.since_as_much(20.0, 90), Some(51));
         assert_eq!(series.since_as_much(50.0, 90), None);
     }

@@ -14,7 +14,7 @@ pub use self::{
     gap::{Gaps, Step},
     key::{InterfaceName, Level, Metric, SeriesKey, Transport, Unit, endpoint},
     measure::{Carried, Measured},
-    memory::{BUSY_LEAST, EVIDENCE, Exact, Series},
+    memory::{BUSY_LEAST, EVIDENCE, Exact, Head, Series},
     store::{Bounds, Newest, Store},
 };
 

@@ -1,12 +1,9 @@
 //! All series of one level and metric, one interval after the other.
 
-use std::hash::BuildHasher as _;
-
-use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
-use super::{Carried, Counters, Exact, Measured, Metric, Series, SeriesKey};
+use super::{Carried, Counters, Exact, Head, Measured, Metric, Series, SeriesKey, measure::hash};
 
 /// The bounds of a [`Store`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +23,15 @@ pub struct Bounds {
 #[derive(Clone, Debug)]
 pub struct Store<M> {
     bounds: Bounds,
-    entries: Vec<Entry<M>>,
-    /// Beside the entries where they are kept, else empty.
+    /// Beside each other: of a lookup no more than the head is touched.
+    heads: Vec<(SeriesKey, Head)>,
+    series: Vec<Series<M>>,
+    /// Where they are kept, else empty.
     exact: Vec<Exact>,
-    /// What each entry carried in the newest interval.
+    /// What each carried in the newest interval.
     newest: Vec<f64>,
-    /// By key, places in `entries`.
+    /// By key, places in the others.
     index: HashTable<u32>,
-    hasher: RandomState,
     counters: Counters,
     /// Series that gave way since they were last asked for, of those with a state.
     gone: Vec<SeriesKey>,
@@ -42,14 +40,17 @@ pub struct Store<M> {
 /// A series and its name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Entry<M> {
-    pub(crate) key: SeriesKey,
-    pub(crate) series: Series<M>,
+    key: SeriesKey,
+    head: Head,
+    series: Series<M>,
 }
 
 /// A series in the newest interval.
 pub struct Newest<'a, M> {
     /// Its name.
     pub key: &'a SeriesKey,
+    /// What is asked of it first; likewise without the newest interval.
+    pub head: &'a mut Head,
     /// What is remembered of it, without the newest interval.
     pub series: &'a mut Series<M>,
     /// Its last values, where they are kept; likewise.
@@ -64,11 +65,11 @@ impl<M> Store<M> {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            entries: Vec::new(),
+            heads: Vec::new(),
+            series: Vec::new(),
             exact: Vec::new(),
             newest: Vec::new(),
             index: HashTable::new(),
-            hasher: RandomState::default(),
             counters: Counters::default(),
             gone: Vec::new(),
         }
@@ -85,21 +86,22 @@ impl<M> Store<M> {
         start: impl Fn() -> M,
     ) -> Option<&'a Carried> {
         self.newest.clear();
-        self.newest.resize(self.entries.len(), 0.0);
+        self.newest.resize(self.heads.len(), 0.0);
         let order = |a: &&Carried, b: &&Carried| {
             b.amount(metric).cmp(&a.amount(metric)).then_with(|| a.key.cmp(&b.key))
         };
         let mut newcomers: Vec<&Carried> = Vec::new();
         let mut largest: Option<&Carried> = None;
         for carried in measured.busiest(metric) {
-            let place = self.find(&carried.key);
-            if let Some(at) = place {
+            let mut is_known = false;
+            if let Some(at) = self.find_hashed(carried.hash(), &carried.key) {
                 self.newest[at] = carried.amount(metric) as f64 * scale;
-                self.entries[at].series.seen(carried);
+                let head = &mut self.heads[at].1;
+                head.seen(carried);
+                is_known = head.values as usize >= known;
             } else {
                 newcomers.push(carried);
             }
-            let is_known = place.is_some_and(|at| self.entries[at].series.values() as usize >= known);
             if !is_known && largest.is_none_or(|largest| order(&carried, &largest).is_lt()) {
                 largest = Some(carried);
             }
@@ -126,7 +128,7 @@ impl<M> Store<M> {
             newcomers.truncate(self.bounds.most);
         }
         newcomers.sort_unstable_by(&order);
-        let free = self.bounds.most.saturating_sub(self.entries.len()).min(newcomers.len());
+        let free = self.bounds.most.saturating_sub(self.heads.len()).min(newcomers.len());
         let contenders = newcomers.split_off(free);
         let lightest = self.lightest(contenders.len());
         for carried in newcomers {
@@ -143,29 +145,37 @@ impl<M> Store<M> {
         }
         self.counters.replaced += wins as u64;
         self.counters.turned_away += (all - free - wins) as u64;
-        self.counters.held = self.entries.len() as u64;
+        self.counters.held = self.heads.len() as u64;
     }
 
     /// The series in the newest interval, in an order of no meaning that the same snapshots give again.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = Newest<'_, M>> {
         let mut exact = self.exact.iter_mut();
-        self.entries.iter_mut().zip(&self.newest).map(move |(entry, value)| Newest {
-            key: &entry.key,
-            series: &mut entry.series,
+        let series = self.heads.iter_mut().zip(&mut self.series).zip(&self.newest);
+        series.map(move |(((key, head), series), value)| Newest {
+            key,
+            head,
+            series,
             exact: exact.next(),
             value: *value,
         })
     }
 
     /// The series, as they are remembered, and what each carried in the newest interval.
-    pub fn iter(&self) -> impl Iterator<Item = (&SeriesKey, &Series<M>, f64)> {
-        self.entries.iter().zip(&self.newest).map(|(entry, value)| (&entry.key, &entry.series, *value))
+    pub fn iter(&self) -> impl Iterator<Item = (&SeriesKey, &Head, &Series<M>, f64)> {
+        let series = self.heads.iter().zip(&self.series).zip(&self.newest);
+        series.map(|(((key, head), series), value)| (key, head, series, *value))
+    }
+
+    /// What is asked of each series first.
+    pub fn heads(&self) -> impl Iterator<Item = &Head> {
+        self.heads.iter().map(|(_, head)| head)
     }
 
     /// One series.
     #[must_use]
     pub fn get(&self, key: &SeriesKey) -> Option<&Series<M>> {
-        self.find(key).map(|at| &self.entries[at].series)
+        self.find(key).map(|at| &self.series[at])
     }
 
     /// The last values of one series, where they are kept.
@@ -180,8 +190,8 @@ impl<M> Store<M> {
         if count == 0 {
             return;
         }
-        for entry in &mut self.entries {
-            entry.series.fall_silent(count);
+        for (_, head) in &mut self.heads {
+            head.fall_silent(count);
         }
         for exact in &mut self.exact {
             exact.fall_silent(count, cap);
@@ -192,15 +202,15 @@ impl<M> Store<M> {
     /// Ends an interval: forgets what was silent for too long.
     pub fn expire(&mut self) {
         let mut at = 0;
-        while at < self.entries.len() {
-            if u64::from(self.entries[at].series.idle()) >= self.bounds.expire_after {
+        while at < self.heads.len() {
+            if u64::from(self.heads[at].1.idle) >= self.bounds.expire_after {
                 self.remove(at);
                 self.counters.expired += 1;
             } else {
                 at += 1;
             }
         }
-        self.counters.held = self.entries.len() as u64;
+        self.counters.held = self.heads.len() as u64;
     }
 
     /// Series with a state that are no more, since this was last asked.
@@ -219,7 +229,13 @@ impl<M> Store<M> {
     where
         M: Clone,
     {
-        (self.entries.clone(), self.exact.clone())
+        let series = self.heads.iter().zip(&self.series);
+        let entry = |(&(key, head), series): (&(SeriesKey, Head), &Series<M>)| Entry {
+            key,
+            head,
+            series: series.clone(),
+        };
+        (series.map(entry).collect(), self.exact.clone())
     }
 
     /// What was saved, as far as there is room for it.
@@ -229,55 +245,60 @@ impl<M> Store<M> {
         for entry in entries.into_iter().take(self.bounds.most) {
             let kept = exact.next();
             if self.find(&entry.key).is_none() {
-                self.put(entry, kept);
+                self.put(entry.key, entry.head, entry.series, kept);
             }
         }
         self.newest.clear();
-        self.newest.resize(self.entries.len(), 0.0);
-        self.counters.held = self.entries.len() as u64;
+        self.newest.resize(self.heads.len(), 0.0);
+        self.counters.held = self.heads.len() as u64;
     }
 
     fn find(&self, key: &SeriesKey) -> Option<usize> {
-        let found = self.index.find(self.hasher.hash_one(key), |&at| self.entries[at as usize].key == *key);
-        found.map(|&at| at as usize)
+        self.find_hashed(hash(key), key)
+    }
+
+    fn find_hashed(&self, hash: u64, key: &SeriesKey) -> Option<usize> {
+        self.index.find(hash, |&at| self.heads[at as usize].0 == *key).map(|&at| at as usize)
     }
 
     fn insert(&mut self, carried: &Carried, metric: Metric, scale: f64, memory: M) {
-        let mut series = Series::new(memory);
-        series.seen(carried);
-        self.put(Entry { key: carried.key, series }, self.bounds.exact.then(Exact::default));
+        let mut head = Head::default();
+        head.seen(carried);
+        self.put(carried.key, head, Series::new(memory), self.bounds.exact.then(Exact::default));
         self.newest.push(carried.amount(metric) as f64 * scale);
     }
 
-    fn put(&mut self, entry: Entry<M>, exact: Option<Exact>) {
-        let Self { entries, index, hasher, .. } = self;
+    fn put(&mut self, key: SeriesKey, head: Head, series: Series<M>, exact: Option<Exact>) {
+        let at = self.heads.len();
         // Doubling would take twice the memory that is used.
-        if entries.len() == entries.capacity() {
-            entries.reserve_exact((entries.len() / 8).max(64));
+        if at == self.series.capacity() {
+            self.series.reserve_exact((at / 8).max(64));
+            self.heads.reserve_exact((at / 8).max(64));
         }
-        let at = entries.len() as u32;
-        index.insert_unique(hasher.hash_one(entry.key), at, |&at| hasher.hash_one(entries[at as usize].key));
-        entries.push(entry);
+        let heads = &self.heads;
+        self.index.insert_unique(hash(&key), at as u32, |&at| hash(&heads[at as usize].0));
+        self.heads.push((key, head));
+        self.series.push(series);
         self.exact.extend(exact);
     }
 
     /// The last one takes its place.
     fn remove(&mut self, at: usize) {
-        let Self { entries, index, hasher, .. } = self;
-        let last = entries.len() - 1;
-        if let Ok(found) = index.find_entry(hasher.hash_one(entries[at].key), |&found| found as usize == at) {
+        let Self { heads, index, .. } = self;
+        let last = heads.len() - 1;
+        if let Ok(found) = index.find_entry(hash(&heads[at].0), |&found| found as usize == at) {
             found.remove();
         }
         if last != at
-            && let Some(moved) =
-                index.find_mut(hasher.hash_one(entries[last].key), |&found| found as usize == last)
+            && let Some(moved) = index.find_mut(hash(&heads[last].0), |&found| found as usize == last)
         {
             *moved = at as u32;
         }
-        let entry = self.entries.swap_remove(at);
-        if entry.series.watched {
-            self.gone.push(entry.key);
+        let (key, head) = heads.swap_remove(at);
+        if head.watched {
+            self.gone.push(key);
         }
+        self.series.swap_remove(at);
         if at < self.newest.len() {
             self.newest.swap_remove(at);
         }
@@ -292,7 +313,8 @@ impl<M> Store<M> {
             return Vec::new();
         }
         let order = |a: &(f64, SeriesKey), b: &(f64, SeriesKey)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-        let mut all: Vec<_> = self.iter().map(|(key, series, value)| (series.weight(value), *key)).collect();
+        let mut all: Vec<_> =
+            self.iter().map(|(key, head, series, value)| (series.weight(head, value), *key)).collect();
         if count < all.len() {
             all.select_nth_unstable_by(count, order);
             all.truncate(count);

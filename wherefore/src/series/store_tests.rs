@@ -56,7 +56,7 @@ fn store(most: usize) -> Store<()> {
 }
 
 fn measured(flows: Vec<Flow>, level: Level) -> Measured {
-    Measured::new(&snapshot(flows), level, Unit::Ip)
+    Measured::new(&snapshot(flows), level, Unit::Ip, 0)
 }
 
 /// Records an interval as a judge does; the largest newcomer.
@@ -64,7 +64,7 @@ fn observe(store: &mut Store<()>, flows: Vec<Flow>, history: usize) -> Option<Se
     let measured = measured(flows, Level::Pair);
     let largest = store.observe(&measured, Metric::Bytes, 1.0, 3, || ()).map(|carried| carried.key);
     for newest in store.iter_mut() {
-        newest.series.push(newest.value, 0);
+        newest.series.push(newest.head, newest.value, 0);
         newest.exact.unwrap().push(newest.value, history);
     }
     store.expire();
@@ -91,7 +91,7 @@ fn a_series_is_the_sum_of_its_flows_at_each_level() {
         local,
     ];
     let of = |level, unit| {
-        let measured = Measured::new(&snapshot(flows.clone()), level, unit);
+        let measured = Measured::new(&snapshot(flows.clone()), level, unit, 0);
         let mut all: Vec<(String, u64, u64)> =
             measured.busiest(Metric::Bytes).map(|row| (row.key.to_string(), row.bytes, row.flows)).collect();
         all.sort();
@@ -145,7 +145,7 @@ fn an_interface_goes_on_by_its_name() {
     };
     let key = SeriesKey::interface("eth0", Direction::Ingress);
     assert!(measured(vec![flow(1, 1, 9)], Level::Interface).get(&key, Metric::Bytes).is_some());
-    assert!(Measured::new(&back, Level::Interface, Unit::Ip).get(&key, Metric::Bytes).is_some());
+    assert!(Measured::new(&back, Level::Interface, Unit::Ip, 0).get(&key, Metric::Bytes).is_some());
     let nameless = measured(vec![on(9, Direction::Unknown, flow(1, 1, 9))], Level::Interface);
     assert_eq!(nameless.busiest(Metric::Bytes).next().unwrap().key.to_string(), "interface 9");
 }
@@ -169,7 +169,7 @@ fn only_the_busiest_interface_and_direction_counts() {
     // Equal on both: the first, in whatever order they come.
     for flows in [[(2, 5), (1, 5)], [(1, 5), (2, 5)]] {
         let flows = flows.map(|(ifindex, bytes)| on(ifindex, Direction::Egress, flow(1, 1, bytes)));
-        let measured = Measured::new(&snapshot(flows.into()), Level::Pair, Unit::Ip);
+        let measured = Measured::new(&snapshot(flows.into()), Level::Pair, Unit::Ip, 9);
         assert_eq!(measured.get(&pair(1), Metric::Bytes).unwrap().ifindex, 1);
     }
 }
@@ -241,14 +241,15 @@ fn a_scan_of_a_million_keys_pushes_out_no_talker() {
         flows.extend((0..100).filter(|i| (round + i) % 10 == 0).map(|i| flow(i, 1, 10_000)));
         let measured = measured(flows, Level::Pair);
         store.observe(&measured, Metric::Bytes, 1.0, 3, || ());
-        store.iter_mut().for_each(|newest| newest.series.push(newest.value, round));
+        store.iter_mut().for_each(|newest| newest.series.push(newest.head, newest.value, round));
         store.expire();
         assert!(store.iter().count() <= 2_000);
-        assert!(store.entries.capacity() <= 2_000 + 2_000 / 8 && store.index.capacity() < 4_000);
+        assert!(store.series.capacity() <= 2_000 + 2_000 / 8 && store.index.capacity() < 8_000);
     }
     for host in 0..100 {
         let first_spoke = (10 - host % 10) % 10;
-        assert_eq!(store.get(&pair(host)).map(Series::values), Some(50 - first_spoke), "{host}");
+        let values = store.iter().find(|(key, ..)| **key == pair(host)).map(|(_, head, ..)| head.values);
+        assert_eq!(values, Some(50 - first_spoke), "{host}");
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Outcome {
     pub alerts: u64,
     /// The series remembered, and those there was no room for.
     pub series: series::Counters,
+    /// Findings that were not told, as another one had the same cause.
+    pub folded: u64,
     /// The interval asked for.
     pub interval: Duration,
     /// Intervals of a run before which nothing can alert.
@@ -124,7 +126,7 @@ impl Stages {
         let findings = self.judge.judge(snapshot);
         if turned_away == 0 && self.judge.counters().turned_away > 0 {
             tracing::warn!(
-                "there are more series than --max-series allows: new ones with little traffic are not judged"
+                "there are more series than there is room for (--max-series): new ones with little traffic are not judged"
             );
         }
         let alerts = self.lifecycle.admit(findings, snapshot.end);
@@ -205,6 +207,7 @@ pub async fn run(
     outcome.length = stages.start.map(|start| stages.end.since(start)).unwrap_or_default();
     outcome.alerts = stages.alerts;
     outcome.series = stages.judge.counters();
+    outcome.folded = stages.judge.folded();
     outcome.interval = stages.interval;
     outcome.least_intervals = stages.judge.least_intervals();
     if at_once {

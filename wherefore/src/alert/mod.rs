@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::finding::Finding;
 
+mod explain;
 pub mod json;
 mod lifecycle;
 pub(crate) mod text;
@@ -43,6 +44,12 @@ impl Alert {
     #[must_use]
     pub fn to_text(&self) -> String {
         text::lines(self)
+    }
+
+    /// [`Self::to_text`] with every part of the verdict, the threshold, and what the value would have had to be.
+    #[must_use]
+    pub fn explained(&self) -> String {
+        format!("{}\n{}", self.to_text(), explain::lines(&self.finding))
     }
 
     /// One line of JSON without its line feed, as in `wherefore_anomalies.log`; [`json::Record`] lists

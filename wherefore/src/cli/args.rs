@@ -101,6 +101,9 @@ pub struct ReplayArgs {
     /// Captures (pcap, pcapng, either gzipped), read together in time order; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// With alerts as text: what each part of the verdict said, and what it would have taken to be no alert
+    #[arg(long, help_heading = "Output")]
+    pub explain: bool,
     /// Table size and expression.
     #[command(flatten)]
     pub counting: CountingArgs,

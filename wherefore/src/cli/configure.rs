@@ -70,6 +70,7 @@ impl Config {
         };
         let replay = ReplayArgs {
             files: args.files.clone(),
+            explain: false,
             counting: args.counting.clone(),
             watch,
             common: args.common.clone(),

@@ -11,6 +11,7 @@ use tokio::{signal::unix, sync::mpsc};
 
 use super::{
     Parsed,
+    args::Command,
     failure::Failure,
     logging::{self, ALERT, FILE},
     say,
@@ -102,6 +103,7 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
             }
         }
         let mut viewer = Viewer::new(follow, color, description, config, last_lines, Lines(signal.clone()))?;
+        viewer.explain = matches!(&parsed.command, Command::Replay(args) if args.explain);
         let outcome =
             pipeline::run(stages, backend, sinks, &mut signals, |event| viewer.observe(&event)).await;
         let unwritten = viewer.unwritten;
@@ -181,6 +183,9 @@ fn close(
         let _ =
             writeln!(figures, "series (--max-series): {turned_away} times turned away, {replaced} replaced");
     }
+    if outcome.folded > 0 {
+        let _ = writeln!(figures, "findings with the cause of another one, not told: {}", outcome.folded);
+    }
     if let Some(sinks) = &outcome.sinks
         && !sinks.sinks.is_empty()
     {
@@ -220,6 +225,8 @@ struct Viewer {
     description: Description,
     interval: std::time::Duration,
     live: bool,
+    /// Alerts as text say all that the verdict is made of.
+    explain: bool,
     screen: Option<LiveScreen>,
     last_lines: LastLines,
     /// The newest alerts, a line each; with the live table only.
@@ -249,6 +256,7 @@ impl Viewer {
             description,
             interval: config.interval,
             live: matches!(config.source, Source::Live { .. }),
+            explain: false,
             screen,
             last_lines,
             alerts: VecDeque::new(),
@@ -295,6 +303,7 @@ impl Viewer {
         match self.follow {
             Follow::Records(format) => {
                 match format {
+                    Format::Table if self.explain => self.record(&format!("{}\n", alert.explained())),
                     Format::Table => self.record(&format!("{}\n", alert.to_text().trim_end())),
                     Format::Json | Format::Jsonl => self.record(&format!("{}\n", alert.to_json())),
                     Format::Csv => self.record(&render::alerts::csv_line(alert)),

@@ -150,7 +150,8 @@ fn unmapped(prefix: IpNet) -> IpNet {
     prefix
 }
 
-fn contains(prefix: IpNet, address: IpAddr) -> bool {
+/// Whether a prefix has an address, as this room holds them against each other.
+pub(crate) fn contains(prefix: IpNet, address: IpAddr) -> bool {
     let mapped = |address: IpAddr| match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped(),
         IpAddr::V4(v4) => Some::<Ipv4Addr>(v4),

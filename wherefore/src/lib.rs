@@ -21,6 +21,7 @@ pub mod locality;
 pub mod lost;
 pub mod pipeline;
 pub mod render;
+pub mod rules;
 pub mod score;
 pub mod selftest;
 pub mod series;

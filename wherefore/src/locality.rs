@@ -50,6 +50,16 @@ impl Locality {
         }
     }
 
+    /// The local and the remote end of what goes from `src` to `dst`. Where this host is neither end, or that is not
+    /// known, the sender counts as local and the receiver as remote.
+    #[must_use]
+    pub fn ends<T>(self, src: T, dst: T) -> (T, T) {
+        match self {
+            Self::Incoming => (dst, src),
+            Self::Outgoing | Self::Local | Self::Forwarded | Self::Unknown => (src, dst),
+        }
+    }
+
     /// It was decided.
     #[must_use]
     pub const fn is_known(self) -> bool {

@@ -87,6 +87,21 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     u64::try_from(scaled / scale).map_err(|_| too_large())
 }
 
+/// Parses `1000`, `10k`, `1.5M`: a number of packets or flows, in powers of 1000 (`Ki`, `Mi`: of 1024).
+///
+/// # Errors
+/// Anything else, and numbers beyond 2^64 - 1.
+pub fn parse_count(text: &str) -> Result<u64, UnitError> {
+    let refused = || UnitError {
+        reason: "not a number".into(),
+        allowed: "give a whole number, or one with k, M or G, as in 1000, 10k or 1.5M",
+    };
+    if text.trim_end().ends_with(['b', 'B']) {
+        return Err(refused());
+    }
+    parse_size(text).map_err(|_| refused())
+}
+
 /// Bytes in a unit, by its name in any case.
 fn size_factor(unit: &str) -> Option<u64> {
     let unit = unit.to_ascii_lowercase();

@@ -1,5 +1,7 @@
 //! Validated settings: what the command line means once every value was checked.
 
+pub mod file;
+
 use std::{path::PathBuf, time::Duration};
 
 use crate::{

@@ -18,7 +18,6 @@ pub use self::{
     traffic::{Group, network},
 };
 use crate::{
-    locality::Locality,
     series::Unit,
     time::Timestamp,
     units::{format_bytes, format_duration},
@@ -39,6 +38,21 @@ pub struct Rule {
     pub severity: Severity,
     /// New destinations: how long they are only remembered.
     pub learn: Duration,
+}
+
+/// What is judged in another way by the detector.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Override {
+    /// Which traffic it is about.
+    pub wanted: Match,
+    /// Never alert on it.
+    pub ignore: bool,
+    /// In place of the detector's smallest volume, in bytes an interval.
+    pub min_bytes: Option<u64>,
+    /// In place of the smallest multiple of what is busy.
+    pub min_factor: Option<f64>,
+    /// In place of the probability above which is alerted.
+    pub probability: Option<f64>,
 }
 
 /// Whose traffic is measured together.

@@ -5,6 +5,7 @@ use wherefore_common::{Direction, FlowCounters, FlowKey};
 
 use super::*;
 use crate::{
+    locality::Locality,
     snapshot::{Flow, Snapshot},
     time::Timestamp,
 };

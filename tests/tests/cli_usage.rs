@@ -262,7 +262,9 @@ fn the_reference_has_every_flag_of_the_help_and_no_other() {
         .filter(|cell| cell.contains("`-"))
         .collect();
     let mut helped = BTreeSet::new();
-    for command in ["run", "replay", "flows", "score", "tune", "interfaces", "doctor", "selftest"] {
+    for command in
+        ["run", "replay", "flows", "score", "tune", "interfaces", "doctor", "selftest", "check-config"]
+    {
         let help = line(&format!("{command} --help")).out;
         let heads =
             help.lines().map(str::trim_start).filter(|line| line.starts_with('-') && !line.starts_with("- "));

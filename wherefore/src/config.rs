@@ -7,7 +7,9 @@ use std::{path::PathBuf, time::Duration};
 use crate::{
     alert, backend,
     detect::{self, anomalyzer::SettingsError},
-    judge, series, sink,
+    judge,
+    rules::{Override, Rule},
+    series, sink,
 };
 
 /// Everything `wherefore run` and `wherefore replay` need.
@@ -25,6 +27,10 @@ pub struct Config {
     pub alerts_per_day: f64,
     /// When a verdict becomes a finding.
     pub thresholds: judge::Thresholds,
+    /// What is never wanted, of the configuration file.
+    pub rules: Vec<Rule>,
+    /// What is judged in another way, likewise.
+    pub overrides: Vec<Override>,
     /// The life cycle of alerts.
     pub alert: alert::Settings,
     /// Log files.

@@ -58,6 +58,8 @@ pub enum Command {
     Doctor(ListArgs),
     /// Send known traffic in a network namespace of its own, and check that every backend and hook counts it right
     Selftest(ListArgs),
+    /// Check a configuration file: everything that is wrong with it, else what is in effect
+    CheckConfig(CheckConfigArgs),
 }
 
 impl Command {
@@ -72,6 +74,7 @@ impl Command {
             Self::Tune(args) => &args.common,
             Self::Interfaces(args) => &args.list.common,
             Self::Doctor(args) | Self::Selftest(args) => &args.common,
+            Self::CheckConfig(args) => &args.common,
         }
     }
 }
@@ -229,6 +232,23 @@ pub struct ListArgs {
     /// Form of the output
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub format: Format,
+    /// Verbosity and colour.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// `wherefore check-config`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckConfigArgs {
+    /// The file [default: /etc/wherefore/wherefore.toml]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Print the JSON Schema of the file instead
+    #[arg(long, conflicts_with_all = ["file", "default"], help_heading = "Output")]
+    pub schema: bool,
+    /// Print a file with every key, its meaning and its default instead
+    #[arg(long, conflicts_with = "file", help_heading = "Output")]
+    pub default: bool,
     /// Verbosity and colour.
     #[command(flatten)]
     pub common: CommonArgs,

@@ -230,6 +230,8 @@ fn watch(
         detector: detection.detector,
         alerts_per_day: detection.alerts_per_day,
         thresholds: detection.thresholds,
+        rules: Vec::new(),
+        overrides: Vec::new(),
         alert: alert::Settings {
             cooldown: within_time("--cooldown", args.alerts.cooldown, COOLDOWNS)?,
             max_keys: default::MAX_KEYS,

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{
     backend,
-    config::{ConfigError, exit},
+    config::{ConfigError, exit, file::FileError},
     detect::anomalyzer::SettingsError,
     sink,
 };
@@ -15,6 +15,9 @@ pub enum Failure {
     /// Settings that cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Everything that is wrong with a configuration file.
+    #[error("{}", .0.to_string().replace('\n', "\nerror: "))]
+    File(#[from] FileError),
     /// Settings the detector does not take.
     #[error(transparent)]
     Detector(#[from] SettingsError),
@@ -48,7 +51,7 @@ impl Failure {
             Self::Config(error) => error.exit_code(),
             Self::Detector(_) => exit::USAGE,
             Self::Backend(error) => exit::of_backend(error),
-            Self::Sink(_) => exit::CONFIG,
+            Self::Sink(_) | Self::File(_) => exit::CONFIG,
             Self::Io { .. } => exit::FAILURE,
         }
     }

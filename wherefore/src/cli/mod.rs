@@ -1,6 +1,8 @@
 //! The command line: what is written, what it means, and one file for each command.
 
 pub mod args;
+mod check_config;
+mod config_file;
 pub mod configure;
 mod detection;
 pub mod doctor;
@@ -23,19 +25,23 @@ mod watch_args;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
+    fmt,
     io::{IsTerminal as _, Write as _},
 };
 
 use clap::{
-    Parser as _,
+    CommandFactory as _, FromArgMatches as _,
     error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
 };
 
 use self::{args::Command, failure::Failure};
 use crate::{
     backend,
-    config::{Config, exit},
+    config::exit,
+    render::{self, Format},
 };
 
 /// A command line that was understood.
@@ -47,6 +53,20 @@ pub struct Parsed {
     pub warnings: Vec<String>,
     /// True where the original's `-anom_` flags were used: its defaults hold.
     pub original_detection: bool,
+    /// The command line in our spelling, program name and command first.
+    args: Line,
+    /// The flags given in it or by the environment, without dashes.
+    given: BTreeSet<String>,
+}
+
+/// A command line. It may hold a webhook, so it is not shown.
+#[derive(Clone)]
+struct Line(Vec<OsString>);
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} words>", self.0.len())
+    }
 }
 
 /// Understands a command line, program name first, in our spelling or the original's.
@@ -59,12 +79,25 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::E
     if let Some(refusal) = translated.refusals.first() {
         return Err(clap::Error::raw(ErrorKind::ValueValidation, format!("{refusal}\n")));
     }
-    let cli = args::Cli::try_parse_from(&translated.args).map_err(with_hint)?;
-    Ok(Parsed {
-        command: cli.command,
-        warnings: translated.warnings,
-        original_detection: translated.original_detection,
-    })
+    let parsed = parse_ours(translated.args)?;
+    Ok(Parsed { warnings: translated.warnings, original_detection: translated.original_detection, ..parsed })
+}
+
+/// Understands a command line in our spelling.
+fn parse_ours(args: Vec<OsString>) -> Result<Parsed, clap::Error> {
+    let mut cli = args::Cli::command();
+    let matches = cli.try_get_matches_from_mut(&args).map_err(with_hint)?;
+    let command = args::Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut cli))?.command;
+    let flags = matches.subcommand().and_then(|(name, of_command)| {
+        let flags = cli.find_subcommand(name)?.get_arguments();
+        let given = |flag: &&clap::Arg| {
+            let source = of_command.value_source(flag.get_id().as_str());
+            matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+        };
+        Some(flags.filter(given).filter_map(|flag| Some(flag.get_long()?.to_owned())).collect())
+    });
+    let given = flags.unwrap_or_default();
+    Ok(Parsed { command, warnings: Vec::new(), original_detection: false, args: Line(args), given })
 }
 
 /// A capture in place of a command gets a word on which commands read captures.
@@ -82,14 +115,9 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
 #[must_use]
 pub fn execute(parsed: &Parsed) -> u8 {
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
-    let original = parsed.original_detection;
     let result = match &parsed.command {
-        Command::Run(args) => check(&args.capture.request)
-            .and_then(|()| Ok(Config::run(args, original, &read)?))
-            .and_then(|config| run::run(&config, parsed, args.watch.format)),
-        Command::Replay(args) => Config::replay(args, original, &read)
-            .map_err(Failure::from)
-            .and_then(|config| run::run(&config, parsed, args.watch.format)),
+        Command::Run(args) => watch(parsed, &read, args.watch.format),
+        Command::Replay(args) => watch(parsed, &read, args.watch.format),
         Command::Flows(args) => flows::run(args, &parsed.warnings),
         Command::Score(args) => score::run(args, original, &parsed.warnings),
         Command::Tune(args) => tune::run(args, original, &parsed.warnings),
@@ -104,11 +132,24 @@ pub fn execute(parsed: &Parsed) -> u8 {
         Command::Selftest(args) => selftest::run(args.format, width())
             .map_err(Failure::from)
             .and_then(|(output, code)| print(&output).map(|()| code)),
+        Command::CheckConfig(args) => check_config::run(args, &read).and_then(|text| {
+            render::print(&text).map_err(Failure::io("cannot write to standard output"))?;
+            Ok(exit::OK)
+        }),
     };
     result.unwrap_or_else(|failure| {
         say(&format!("error: {failure}\n"));
         failure.exit_code()
     })
+}
+
+/// `run` and `replay`.
+fn watch(parsed: &Parsed, read: configure::ReadFile, format: Format) -> Result<u8, Failure> {
+    let (parsed, config) = config_file::configured(parsed, read)?;
+    if let Command::Run(args) = &parsed.command {
+        check(&args.capture.request)?;
+    }
+    run::run(&config, &parsed, format)
 }
 
 /// Whether there is what is asked for, before anything is opened: a mistyped name makes no log file.

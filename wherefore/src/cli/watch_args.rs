@@ -20,6 +20,9 @@ use crate::{
 /// Everything between counts and alerts.
 #[derive(Clone, Debug, Args)]
 pub struct WatchArgs {
+    /// Settings and rules of this file; flags win [default: /etc/wherefore/wherefore.toml, if there is one]
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    pub config: Option<PathBuf>,
     /// Length of an interval, 100ms to 1d
     #[arg(long, alias = "transfer-interval", value_name = "DURATION", value_parser = values::duration,
         default_value = default::INTERVAL, allow_hyphen_values = true, help_heading = "Capture")]

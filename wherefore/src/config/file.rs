@@ -7,7 +7,8 @@ mod values;
 
 use std::{fmt, ops::Range, path::PathBuf, time::Duration};
 
-use schemars::Schema;
+use schemars::{Schema, transform::transform_subschemas};
+use serde_json::Value;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -38,7 +39,7 @@ pub struct File {
 }
 
 /// A key of a section, and what a flag of its name would be given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Setting {
     /// Its section.
     pub section: &'static str,
@@ -48,6 +49,21 @@ pub struct Setting {
     pub values: Vec<String>,
     /// Where the value is.
     pub place: Place,
+}
+
+impl Setting {
+    /// Its value for people: of the webhook, which is a secret, nothing.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.key == "slack_url" { "<hidden>".to_owned() } else { self.values.join(", ") }
+    }
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { line, column } = self.place;
+        write!(f, "{line}:{column}: {}.{} = {}", self.section, self.key, self.shown())
+    }
 }
 
 /// Where the parts of a rule are.
@@ -172,7 +188,33 @@ impl File {
 /// The JSON Schema of the file (draft 2020-12), without what the flags know: help and default of each setting.
 #[must_use]
 pub fn schema() -> Schema {
-    schemars::schema_for!(Entries)
+    let mut schema = schemars::schema_for!(Entries);
+    without_null(&mut schema);
+    schema
+}
+
+/// A key that may be left out is no key that may be null, which TOML does not have.
+fn without_null(schema: &mut Schema) {
+    schema.remove("default");
+    for list in ["type", "enum", "anyOf"] {
+        let Some(Value::Array(values)) = schema.get_mut(list) else { continue };
+        values.retain(|value| !(value.is_null() || value == "null" || value["type"] == "null"));
+        if let [only] = &values[..]
+            && list != "enum"
+        {
+            let only = only.clone();
+            schema.remove(list);
+            match only {
+                Value::Object(keys) => keys.into_iter().for_each(|(key, value)| {
+                    schema.ensure_object().entry(key).or_insert(value);
+                }),
+                name => {
+                    schema.insert(list.to_owned(), name);
+                }
+            }
+        }
+    }
+    transform_subschemas(&mut without_null, schema);
 }
 
 /// The settings of a file that was read.

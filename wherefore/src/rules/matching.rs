@@ -1,6 +1,6 @@
 //! Which flows a rule or an override is about.
 
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::{fmt, net::IpAddr, ops::RangeInclusive};
 
 use ipnet::IpNet;
 use wherefore_common::Direction;
@@ -129,6 +129,33 @@ impl Match {
             return Some("neither local_port nor remote_port is one of port".to_owned());
         }
         None
+    }
+}
+
+/// `remote 198.51.100.0/24, port 443 or 8000-8999`, with the keys of the file; nothing where it asks for nothing.
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn any<T>(values: &[T], shown: impl Fn(&T) -> String) -> String {
+            values.iter().map(shown).collect::<Vec<_>>().join(" or ")
+        }
+        let range = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        };
+        let keys = [
+            ("prefix", any(&self.prefix, IpNet::to_string)),
+            ("local", any(&self.local, IpNet::to_string)),
+            ("remote", any(&self.remote, IpNet::to_string)),
+            ("port", any(&self.port, range)),
+            ("local_port", any(&self.local_port, range)),
+            ("remote_port", any(&self.remote_port, range)),
+            ("proto", any(&self.proto, |number| proto_name(*number))),
+            ("direction", any(&self.direction, |direction| direction.name().to_owned())),
+            ("locality", any(&self.locality, |locality| locality.name().to_owned())),
+            ("interface", any(&self.interface, Pattern::to_string)),
+        ];
+        let given = keys.iter().filter(|(_, values)| !values.is_empty());
+        f.write_str(&given.map(|(key, values)| format!("{key} {values}")).collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -8,7 +8,7 @@ mod matching;
 mod traffic;
 mod window;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 pub use self::{
     check::{Fault, Part, check},
@@ -55,6 +55,22 @@ pub struct Override {
     pub probability: Option<f64>,
 }
 
+/// `override (ignore), where remote 203.0.113.0/24`.
+impl fmt::Display for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ignore = self.ignore.then(|| "ignore".to_owned());
+        let min_bytes = self.min_bytes.map(|bytes| format!("min_bytes {bytes}"));
+        let min_factor = self.min_factor.map(|factor| format!("min_factor {factor}"));
+        let probability = self.probability.map(|probability| format!("alert_threshold {probability}"));
+        let settings: Vec<_> = [ignore, min_bytes, min_factor, probability].into_iter().flatten().collect();
+        write!(f, "override ({})", settings.join(", "))?;
+        match self.wanted.to_string() {
+            all if all.is_empty() => Ok(()),
+            wanted => write!(f, ", where {wanted}"),
+        }
+    }
+}
+
 /// Whose traffic is measured together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -81,6 +97,19 @@ pub enum Severity {
     Warning,
     /// Somebody should look now.
     Critical,
+}
+
+impl By {
+    /// `all`, `net`, `host`, `pair`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Net => "net",
+            Self::Host => "host",
+            Self::Pair => "pair",
+        }
+    }
 }
 
 impl Severity {

@@ -235,7 +235,8 @@ impl Text for Pattern {
     const EXPECTED: &'static str = "an interface's name, or a glob, as in eth0 or veth*";
 
     fn parse(text: &str) -> Result<Self, String> {
-        if text.trim().is_empty() {
+        // The kernel takes no such names.
+        if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c == '/') {
             return Err(format!("give {}", Self::EXPECTED));
         }
         text.parse().map_err(|error: crate::backend::interfaces::PatternError| error.to_string())

@@ -92,7 +92,7 @@ pub(super) fn combined(
             Ok((with, config, file))
         }
         Err(error) => {
-            let message = in_words(&error.to_string(), &file.settings);
+            let message = in_words(&error.to_string(), &parsed.given);
             match file.settings.iter().find(|setting| mentions(&error.to_string(), &flag(&setting.key))) {
                 Some(setting) => faults.push(Fault::new(setting.place, message)),
                 None if faults.is_empty() => return Err(error.into()),
@@ -169,9 +169,7 @@ fn alone(setting: &Setting, read: ReadFile) -> Option<Fault> {
     let args = ["wherefore", "run"].map(OsString::from).into_iter().chain(flags(setting));
     let message = match parse_ours(args.collect()) {
         Ok(Parsed { command: Command::Run(args), .. }) => match Config::run(&args, false, read) {
-            Err(error) if error.exit_code() == exit::USAGE => {
-                in_words(&error.to_string(), std::slice::from_ref(setting))
-            }
+            Err(error) if error.exit_code() == exit::USAGE => in_words(&error.to_string(), &BTreeSet::new()),
             _ => return None,
         },
         Ok(_) => return None,
@@ -203,14 +201,18 @@ fn mentions(message: &str, flag: &str) -> bool {
     find_flag(message, flag).is_some()
 }
 
-/// A message about flags in the words of the file, where they came from it.
-fn in_words(message: &str, settings: &[Setting]) -> String {
-    let mut message = message.to_owned();
-    for setting in settings {
-        let flag = flag(&setting.key);
-        while let Some(at) = find_flag(&message, &flag) {
-            message.replace_range(at..at + flag.len(), &setting.key);
-        }
+/// A message about flags in the words of the file, but for the flags that were given.
+fn in_words(message: &str, given: &BTreeSet<String>) -> String {
+    let mut words = String::new();
+    let mut rest = message;
+    while let Some(at) = rest.find("--") {
+        let (before, flag) = rest.split_at(at);
+        let end = flag.find(|c: char| c != '-' && !c.is_ascii_alphanumeric()).unwrap_or(flag.len());
+        let (flag, behind) = flag.split_at(end);
+        let name = &flag[2..];
+        words += before;
+        words += &if given.contains(name) { flag.to_owned() } else { name.replace('-', "_") };
+        rest = behind;
     }
-    message
+    words + rest
 }

@@ -85,6 +85,27 @@ fn the_file_is_below_the_flags_and_above_the_defaults() {
 }
 
 #[test]
+fn a_rule_is_broken_beside_what_the_detector_finds() {
+    let folder = Folder::new();
+    let capture = folder.file("a.pcap", &pcap_of(&incident()));
+    let config = folder.file(
+        "f.toml",
+        b"[[rule]]\nname = 'lab'\ncondition = 'rate > 100 kB/s'\nmatch = { remote = '198.51.100.0/24' }\n",
+    );
+    let said = replay(&capture, &config, "--fail-on-alert");
+    assert_eq!(said.code, 10, "{said:?}");
+    let alerts: Vec<serde_json::Value> = said
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let [rule, detector] = &alerts[..] else { panic!("two alerts: {alerts:?}") };
+    assert_eq!(rule["summary"], "rule \"lab\": 200 kB/s for 5 s to 198.51.100.0/24, allowed is 100 kB/s");
+    assert_eq!((&rule["rule"]["name"], &rule["msg"]), (&"lab".into(), &"Rule broken".into()));
+    assert_eq!((&detector["rule"], &detector["time"]), (&serde_json::Value::Null, &rule["time"]));
+}
+
+#[test]
 fn contradictions_between_file_and_flags_are_at_the_files_place() {
     let folder = Folder::new();
     let config = folder.file("f.toml", b"[detection]\nmin_history = 31\n");

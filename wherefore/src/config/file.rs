@@ -302,7 +302,7 @@ impl Parts<'_> {
         }
         let Written(Name(name)) = name.into_inner();
         let rule = Rule {
-            name,
+            name: name.into(),
             wanted: wanted.map(|wanted| matching(wanted.into_inner())).unwrap_or_default(),
             condition: parsed,
             by: by.map(|Written(OneOf(by))| by).unwrap_or_default(),

@@ -151,7 +151,7 @@ mod tests {
             )
         };
         for rules in [[inner.clone(), outer.clone()], [outer.clone(), inner.clone()]] {
-            let at = rules.iter().position(|rule| rule.name == "inner").unwrap();
+            let at = rules.iter().position(|rule| &*rule.name == "inner").unwrap();
             assert_eq!(faults(&rules), [(at, Part::Condition, reason("outer"))]);
         }
         // Of two that say the same the later one is too much.

@@ -68,17 +68,26 @@ impl Rules {
                 (Memory::Known(known), Kind::NewDestination) => known.judge(&interval, rule.learn),
                 _ => Vec::new(),
             };
-            broken.extend(verdicts.into_iter().map(|verdict| Broken {
-                rule: Arc::clone(rule),
-                group: verdict.group,
-                measured: verdict.measured,
-                since: Timestamp(snapshot.end.0.saturating_sub(nanos(verdict.back))),
-                time: snapshot.end,
-                bytes: verdict.bytes,
-                unit: self.unit,
-                incoming: verdict.incoming,
-                contributors: verdict.contributors,
-            }));
+            for verdict in verdicts {
+                // A group breaks a rule only by what it carries.
+                let Some(heaviest) = verdict.carried.heaviest else { continue };
+                broken.push(Broken {
+                    rule: Arc::clone(rule),
+                    group: verdict.group,
+                    measured: verdict.measured,
+                    since: Timestamp(snapshot.end.0.saturating_sub(nanos(verdict.back))),
+                    time: snapshot.end,
+                    bytes: verdict.carried.bytes,
+                    unit: self.unit,
+                    incoming: verdict.carried.incoming > verdict.carried.bytes / 2,
+                    src: heaviest.src,
+                    dst: heaviest.dst,
+                    locality: heaviest.locality,
+                    interface: snapshot.interface_name(heaviest.ifindex).into_owned(),
+                    direction: heaviest.direction,
+                    contributors: verdict.contributors,
+                });
+            }
         }
         broken
     }
@@ -150,16 +159,9 @@ impl Interval<'_> {
         sums
     }
 
-    /// Bytes of a group, and whether most of them came in.
-    fn bytes(&self, group: Group, by: By) -> (u64, bool) {
-        let (mut all, mut incoming) = (0u64, 0u64);
-        for pair in self.pairs.iter().filter(|pair| pair.group(by) == group) {
-            all = all.saturating_add(pair.bytes);
-            if pair.locality == Locality::Incoming {
-                incoming = incoming.saturating_add(pair.bytes);
-            }
-        }
-        (all, incoming > all / 2)
+    /// What a group carried.
+    fn carried(&self, group: Group, by: By) -> Carried {
+        carried(self.pairs.iter().filter(|pair| pair.group(by) == group))
     }
 
     /// The pairs that had most of `amount` of a group.
@@ -181,20 +183,43 @@ fn largest(pairs: impl Iterator<Item = (Group, u64)>) -> Vec<Contributor> {
     named.take(MAX_CONTRIBUTORS).collect()
 }
 
+/// What a group carried in an interval.
+#[derive(Clone, Copy, Default)]
+struct Carried {
+    bytes: u64,
+    /// Of these, what came in.
+    incoming: u64,
+    /// The pair that carried most of it.
+    heaviest: Option<Pair>,
+}
+
+fn carried<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Carried {
+    let mut carried = Carried::default();
+    for pair in pairs {
+        carried.bytes = carried.bytes.saturating_add(pair.bytes);
+        if pair.locality == Locality::Incoming {
+            carried.incoming = carried.incoming.saturating_add(pair.bytes);
+        }
+        if carried.heaviest.is_none_or(|heaviest| pair.bytes > heaviest.bytes) {
+            carried.heaviest = Some(*pair);
+        }
+    }
+    carried
+}
+
 /// A rule broken by a group.
 struct Verdict {
     group: Group,
     measured: Measured,
     /// How long before the end of the interval that began.
     back: Duration,
-    bytes: u64,
-    incoming: bool,
+    carried: Carried,
     contributors: Vec<Contributor>,
 }
 
 /// The heaviest first, so that what is told does not depend on a table's order.
 fn in_order(mut verdicts: Vec<Verdict>) -> Vec<Verdict> {
-    verdicts.sort_unstable_by(|a, b| b.bytes.cmp(&a.bytes).then(a.group.cmp(&b.group)));
+    verdicts.sort_unstable_by(|a, b| b.carried.bytes.cmp(&a.carried.bytes).then(a.group.cmp(&b.group)));
     verdicts
 }
 
@@ -305,13 +330,11 @@ impl AllAbove {
                 continue;
             }
             state.told = true;
-            let (bytes, incoming) = interval.bytes(group, by);
             verdicts.push(Verdict {
                 group,
                 measured: measured(state, sum),
                 back: state.lasting,
-                bytes,
-                incoming,
+                carried: interval.carried(group, by),
                 contributors: interval.contributors(group, by, &amount),
             });
         }
@@ -368,13 +391,11 @@ impl Volumes {
             if value <= limit {
                 volume.told = false;
             } else if !std::mem::replace(&mut volume.told, true) {
-                let (bytes, incoming) = interval.bytes(*group, by);
                 verdicts.push(Verdict {
                     group: *group,
                     measured: Measured::Volume { of, value, within },
                     back: within,
-                    bytes,
-                    incoming,
+                    carried: interval.carried(*group, by),
                     contributors: self.pairs.as_ref().map_or_else(
                         || interval.contributors(*group, by, amount),
                         |pairs| contributors(pairs, *group, by),
@@ -404,10 +425,7 @@ fn fill(volumes: &mut Bounded<Group, Volume>, sums: &[(Group, u64)], now: Durati
 /// The pairs of a group that had most within the window.
 fn contributors(pairs: &Bounded<Group, Volume>, group: Group, by: By) -> Vec<Contributor> {
     let of_group = pairs.values().iter().filter(|(pair, volume)| match pair {
-        Group::Pair(src, dst) => {
-            let locality = volume.locality;
-            Pair { src: *src, dst: *dst, locality, bytes: 0, packets: 0, flows: 0 }.group(by) == group
-        }
+        Group::Pair(src, dst) => Group::of(*src, *dst, volume.locality, by) == group,
         _ => false,
     });
     largest(of_group.map(|(pair, volume)| (*pair, volume.window.sum())))
@@ -437,26 +455,23 @@ impl Known {
         if interval.step.now <= learn || new.is_empty() {
             return Vec::new();
         }
-        let verdict = |group, count, bytes, incoming, contributors| Verdict {
+        let verdict = |group, count, carried, contributors| Verdict {
             group,
             measured: Measured::New { count },
             back: interval.step.length,
-            bytes,
-            incoming,
+            carried,
             contributors,
         };
         if new.len() > MAX_TOLD {
-            let bytes = new.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
             let among: HashSet<Group> = new.iter().map(|(group, _)| *group).collect();
-            let pairs = interval.pairs.iter().filter(|pair| among.contains(&pair.group(by)));
-            let contributors = largest(pairs.map(|pair| (pair.group(By::Pair), pair.bytes)));
-            return vec![verdict(Group::All, new.len() as u64, bytes, false, contributors)];
+            let pairs = || interval.pairs.iter().filter(|pair| among.contains(&pair.group(by)));
+            let contributors = largest(pairs().map(|pair| (pair.group(By::Pair), pair.bytes)));
+            return vec![verdict(Group::All, new.len() as u64, carried(pairs()), contributors)];
         }
-        new.into_iter()
-            .map(|(group, bytes)| {
-                let (_, incoming) = interval.bytes(group, by);
-                verdict(group, 1, bytes, incoming, interval.contributors(group, by, |pair| pair.bytes))
-            })
-            .collect()
+        let each = new.into_iter().map(|(group, _)| {
+            let contributors = interval.contributors(group, by, |pair| pair.bytes);
+            verdict(group, 1, interval.carried(group, by), contributors)
+        });
+        each.collect()
     }
 }

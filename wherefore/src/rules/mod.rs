@@ -17,7 +17,10 @@ pub use self::{
     matching::{Match, PROTOCOLS, WITH_PORTS},
     traffic::{Group, network},
 };
+use wherefore_common::Direction;
+
 use crate::{
+    locality::Locality,
     series::Unit,
     time::Timestamp,
     units::{format_bytes, format_duration},
@@ -27,7 +30,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Names it in alerts; each once.
-    pub name: String,
+    pub name: Arc<str>,
     /// Which traffic it is about.
     pub wanted: Match,
     /// What is not allowed.
@@ -143,6 +146,16 @@ pub struct Broken {
     pub unit: Unit,
     /// Whether most of it came in: then it is *from* the remote end.
     pub incoming: bool,
+    /// Sender of the pair that carried most of it in the interval.
+    pub src: IpAddr,
+    /// Its receiver.
+    pub dst: IpAddr,
+    /// Which end of it is this host.
+    pub locality: Locality,
+    /// The interface where it was counted.
+    pub interface: String,
+    /// Which way it crossed that.
+    pub direction: Direction,
     /// Who carried most of it, the largest first, at most [`MAX_CONTRIBUTORS`]: within the window of a volume, else in
     /// the interval.
     pub contributors: Vec<Contributor>,
@@ -186,8 +199,15 @@ pub enum Measured {
     },
 }
 
+/// `192.0.2.7 -> 198.51.100.9 (82 %)`.
+impl fmt::Display for Contributor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} ({:.0} %)", self.src, self.dst, self.share * 100.0)
+    }
+}
+
 /// A pair of addresses and its part in what broke a rule.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Contributor {
     /// Sender.
     pub src: IpAddr,
@@ -243,6 +263,16 @@ impl Broken {
                     format_bytes(self.bytes as f64)
                 )
             }
+        }
+    }
+
+    /// What was measured, in whole bytes, packets, flows or destinations; of a rate, a second.
+    #[must_use]
+    pub const fn value(&self) -> f64 {
+        match self.measured {
+            Measured::Rate { value, .. } => value,
+            Measured::Volume { value, .. } | Measured::Flows { value, .. } => value as f64,
+            Measured::New { count } => count as f64,
         }
     }
 

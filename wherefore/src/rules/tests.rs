@@ -1,11 +1,10 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use proptest::prelude::*;
-use wherefore_common::{Direction, FlowCounters, FlowKey};
+use wherefore_common::{FlowCounters, FlowKey};
 
 use super::*;
 use crate::{
-    locality::Locality,
     snapshot::{Flow, Snapshot},
     time::Timestamp,
 };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use wherefore_common::Direction;
 
 use super::{By, matching::Match};
 use crate::{locality::Locality, series::Unit, snapshot::Snapshot};
@@ -22,6 +23,19 @@ pub enum Group {
     Host(IpAddr),
     /// What one address sends to another.
     Pair(IpAddr, IpAddr),
+}
+
+impl Group {
+    /// That of what `src` sends to `dst`.
+    pub(super) fn of(src: IpAddr, dst: IpAddr, locality: Locality, by: By) -> Self {
+        let (_, remote) = locality.ends(src, dst);
+        match by {
+            By::All => Self::All,
+            By::Net => Self::Net(network(remote)),
+            By::Host => Self::Host(remote),
+            By::Pair => Self::Pair(src, dst),
+        }
+    }
 }
 
 /// `198.51.100.0/24`, `198.51.100.9`, `192.0.2.7 -> 198.51.100.9`; `all` of everything.
@@ -54,6 +68,10 @@ pub struct Pair {
     pub dst: IpAddr,
     /// Which end is this host.
     pub locality: Locality,
+    /// Interface index, where it was counted.
+    pub ifindex: u32,
+    /// Which way it crossed that interface.
+    pub direction: Direction,
     /// IP or wire bytes.
     pub bytes: u64,
     /// Packets.
@@ -65,13 +83,7 @@ pub struct Pair {
 impl Pair {
     /// The group it belongs to.
     pub fn group(&self, by: By) -> Group {
-        let (_, remote) = self.locality.ends(self.src, self.dst);
-        match by {
-            By::All => Group::All,
-            By::Net => Group::Net(network(remote)),
-            By::Host => Group::Host(remote),
-            By::Pair => Group::Pair(self.src, self.dst),
-        }
+        Group::of(self.src, self.dst, self.locality, by)
     }
 }
 
@@ -79,7 +91,7 @@ impl Pair {
 /// once: of each pair the interface and direction that carried most of it; and the agent's own traffic is left out.
 pub fn pairs(snapshot: &Snapshot, wanted: &Match, unit: Unit) -> Vec<Pair> {
     let mut on = HashMap::new();
-    let mut parts: Vec<(u32, u8, Pair)> = snapshot
+    let mut parts: Vec<Pair> = snapshot
         .flows
         .iter()
         .filter(|flow| !flow.own && wanted.matches(flow))
@@ -92,34 +104,35 @@ pub fn pairs(snapshot: &Snapshot, wanted: &Match, unit: Unit) -> Vec<Pair> {
                 Unit::Ip => flow.counters.ip_bytes,
                 Unit::Wire => flow.counters.wire_bytes,
             };
-            let pair = Pair {
+            Pair {
                 src: flow.src(),
                 dst: flow.dst(),
                 locality: flow.locality,
+                ifindex: flow.key.ifindex,
+                direction: flow.direction(),
                 bytes,
                 packets: flow.counters.packets,
                 flows: 1,
-            };
-            (flow.key.ifindex, flow.key.direction, pair)
+            }
         })
         .collect();
-    let place = |(ifindex, direction, pair): &(u32, u8, Pair)| (pair.src, pair.dst, *ifindex, *direction);
+    let place = |pair: &Pair| (pair.src, pair.dst, pair.ifindex, pair.direction);
     parts.sort_unstable_by_key(place);
     parts.dedup_by(|next, first| {
         let same = place(next) == place(first);
         if same {
-            first.2.bytes = first.2.bytes.saturating_add(next.2.bytes);
-            first.2.packets = first.2.packets.saturating_add(next.2.packets);
-            first.2.flows += 1;
+            first.bytes = first.bytes.saturating_add(next.bytes);
+            first.packets = first.packets.saturating_add(next.packets);
+            first.flows += 1;
         }
         same
     });
     parts.dedup_by(|next, first| {
-        let same = (next.2.src, next.2.dst) == (first.2.src, first.2.dst);
-        if same && next.2.bytes > first.2.bytes {
+        let same = (next.src, next.dst) == (first.src, first.dst);
+        if same && next.bytes > first.bytes {
             *first = *next;
         }
         same
     });
-    parts.into_iter().map(|(_, _, pair)| pair).collect()
+    parts
 }

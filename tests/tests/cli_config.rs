@@ -106,6 +106,26 @@ fn a_rule_is_broken_beside_what_the_detector_finds() {
 }
 
 #[test]
+fn overrides_change_what_the_detector_says_of_what_they_match() {
+    let folder = Folder::new();
+    let capture = folder.file("a.pcap", &pcap_of(&incident()));
+    // The burst is 1 MB from 192.0.2.1.
+    for (entries, flags, expected) in [
+        ("match = { local = '192.0.2.1' }\nignore = true", "", 0),
+        ("match = { local = '192.0.2.2' }\nignore = true", "", 1),
+        ("match = { local = '192.0.2.1' }\nmin_bytes = '2MB'", "", 0),
+        ("match = { prefix = '198.51.100.0/24' }\nmin_bytes = '500kB'", "--min-bytes 2MB", 1),
+        ("match = { proto = 'icmp' }\nmin_bytes = '500kB'", "--min-bytes 2MB", 0),
+        ("match = { local = '192.0.2.1' }\nmin_factor = 1000.0", "", 0),
+        ("match = { local = '192.0.2.1' }\nmin_factor = 5.0\n[[override]]\nmatch = {}\nignore = true", "", 1),
+    ] {
+        let config = folder.file("f.toml", format!("[[override]]\n{entries}\n").as_bytes());
+        let said = replay(&capture, &config, flags);
+        assert_eq!((said.code, said.out.lines().count()), (0, expected), "{entries}: {said:?}");
+    }
+}
+
+#[test]
 fn contradictions_between_file_and_flags_are_at_the_files_place() {
     let folder = Folder::new();
     let config = folder.file("f.toml", b"[detection]\nmin_history = 31\n");

@@ -26,6 +26,8 @@ pub struct Flow {
     pub counters: FlowCounters,
     /// Belongs to the agent's own connections, and so never alerts.
     pub own: bool,
+    /// The detector is not to judge it, by an override of the configuration.
+    pub ignored: bool,
     /// Which end of it is this host.
     pub locality: Locality,
 }
@@ -34,7 +36,7 @@ impl Flow {
     /// One of which no more is known yet.
     #[must_use]
     pub const fn new(key: FlowKey, counters: FlowCounters) -> Self {
-        Self { key, counters, own: false, locality: Locality::Unknown }
+        Self { key, counters, own: false, ignored: false, locality: Locality::Unknown }
     }
 
     /// Source address.

@@ -5,6 +5,7 @@ mod check;
 mod condition;
 mod evaluate;
 mod matching;
+mod overrides;
 mod traffic;
 mod window;
 
@@ -15,6 +16,7 @@ pub use self::{
     condition::{Condition, ConditionError, Kind, LONGEST, Quantity},
     evaluate::{Counters, MAX_DESTINATIONS, MAX_GROUPS, Rules},
     matching::{Match, PROTOCOLS, WITH_PORTS},
+    overrides::{Override, Overrides},
     traffic::{Group, network},
 };
 use wherefore_common::Direction;
@@ -41,37 +43,6 @@ pub struct Rule {
     pub severity: Severity,
     /// New destinations: how long they are only remembered.
     pub learn: Duration,
-}
-
-/// What is judged in another way by the detector.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Override {
-    /// Which traffic it is about.
-    pub wanted: Match,
-    /// Never alert on it.
-    pub ignore: bool,
-    /// In place of the detector's smallest volume, in bytes an interval.
-    pub min_bytes: Option<u64>,
-    /// In place of the smallest multiple of what is busy.
-    pub min_factor: Option<f64>,
-    /// In place of the probability above which is alerted.
-    pub probability: Option<f64>,
-}
-
-/// `override (ignore), where remote 203.0.113.0/24`.
-impl fmt::Display for Override {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ignore = self.ignore.then(|| "ignore".to_owned());
-        let min_bytes = self.min_bytes.map(|bytes| format!("min_bytes {bytes}"));
-        let min_factor = self.min_factor.map(|factor| format!("min_factor {factor}"));
-        let probability = self.probability.map(|probability| format!("alert_threshold {probability}"));
-        let settings: Vec<_> = [ignore, min_bytes, min_factor, probability].into_iter().flatten().collect();
-        write!(f, "override ({})", settings.join(", "))?;
-        match self.wanted.to_string() {
-            all if all.is_empty() => Ok(()),
-            wanted => write!(f, ", where {wanted}"),
-        }
-    }
 }
 
 /// Whose traffic is measured together.

@@ -51,6 +51,7 @@ fn interval(number: u64, bytes: &[u64]) -> Snapshot {
             ..FlowCounters::default()
         },
         own: false,
+        ignored: false,
         locality: Default::default(),
     };
     Snapshot {

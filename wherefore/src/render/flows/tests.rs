@@ -44,6 +44,7 @@ fn flow(src: u8, family: u8, ifindex: u32, sport: u16, packets: u64, times: (u64
             ..FlowCounters::default()
         },
         own: false,
+        ignored: false,
         locality: Default::default(),
     }
 }

@@ -3,7 +3,7 @@
 use wherefore_tests::{
     capture::pcap_of,
     cli::{Folder, Said, line},
-    incident::incident,
+    incident::{burst, calm, incident},
 };
 
 const NO_FILE: &str = "/nonexistent/file";
@@ -87,7 +87,9 @@ fn the_file_is_below_the_flags_and_above_the_defaults() {
 #[test]
 fn a_rule_is_broken_beside_what_the_detector_finds() {
     let folder = Folder::new();
-    let capture = folder.file("a.pcap", &pcap_of(&incident()));
+    // An interval that the capture's end cuts short breaks no rate.
+    let whole = [calm(0..10), burst(10), calm(11..12)].concat();
+    let capture = folder.file("a.pcap", &pcap_of(&whole));
     let config = folder.file(
         "f.toml",
         b"[[rule]]\nname = 'lab'\ncondition = 'rate > 100 kB/s'\nmatch = { remote = '198.51.100.0/24' }\n",

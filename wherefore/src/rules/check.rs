@@ -150,7 +150,7 @@ mod tests {
                 "adds nothing to rule \"{name}\": what breaks this one breaks that one too; leave one of them out"
             )
         };
-        for rules in [[inner.clone(), outer.clone()], [outer.clone(), inner.clone()]] {
+        for rules in [[inner.clone(), outer.clone()], [outer.clone(), inner]] {
             let at = rules.iter().position(|rule| &*rule.name == "inner").unwrap();
             assert_eq!(faults(&rules), [(at, Part::Condition, reason("outer"))]);
         }

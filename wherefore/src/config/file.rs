@@ -193,9 +193,12 @@ pub fn schema() -> Schema {
     schema
 }
 
-/// A key that may be left out is no key that may be null, which TOML does not have.
+/// A key that may be left out is no key that may be null, which TOML does not have; and a description is one line.
 fn without_null(schema: &mut Schema) {
     schema.remove("default");
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description = description.replace('\n', " ");
+    }
     for list in ["type", "enum", "anyOf"] {
         let Some(Value::Array(values)) = schema.get_mut(list) else { continue };
         values.retain(|value| !(value.is_null() || value == "null" || value["type"] == "null"));

@@ -73,9 +73,9 @@ impl Rules {
                 let Some(heaviest) = verdict.carried.heaviest else { continue };
                 broken.push(Broken {
                     rule: Arc::clone(rule),
-                    group: verdict.group,
-                    measured: verdict.measured,
-                    since: Timestamp(snapshot.end.0.saturating_sub(nanos(verdict.back))),
+                    group: verdict.breach.group,
+                    measured: verdict.breach.measured,
+                    since: Timestamp(snapshot.end.0.saturating_sub(nanos(verdict.breach.back))),
                     time: snapshot.end,
                     bytes: verdict.carried.bytes,
                     unit: self.unit,
@@ -159,16 +159,49 @@ impl Interval<'_> {
         sums
     }
 
-    /// What a group carried.
-    fn carried(&self, group: Group, by: By) -> Carried {
-        carried(self.pairs.iter().filter(|pair| pair.group(by) == group))
+    /// What broke a rule, with its evidence, the heaviest first. `most` tells who contributed, of a group and the pairs
+    /// that it has in the interval.
+    fn verdicts(
+        &self,
+        by: By,
+        broken: Vec<Breach>,
+        most: impl Fn(Group, &[&Pair]) -> Vec<Contributor>,
+    ) -> Vec<Verdict> {
+        let mut pairs: HashMap<Group, Vec<&Pair>> =
+            broken.iter().map(|breach| (breach.group, Vec::new())).collect();
+        if !broken.is_empty() {
+            for pair in self.pairs {
+                if let Some(pairs) = pairs.get_mut(&pair.group(by)) {
+                    pairs.push(pair);
+                }
+            }
+        }
+        let mut verdicts: Vec<Verdict> = broken
+            .into_iter()
+            .map(|breach| {
+                let pairs = pairs.remove(&breach.group).unwrap_or_default();
+                Verdict {
+                    carried: carried(pairs.iter().copied()),
+                    contributors: most(breach.group, &pairs),
+                    breach,
+                }
+            })
+            .collect();
+        // So that what is told does not depend on a table's order.
+        let order = |a: &Verdict, b: &Verdict| {
+            b.carried.bytes.cmp(&a.carried.bytes).then(a.breach.group.cmp(&b.breach.group))
+        };
+        verdicts.sort_unstable_by(order);
+        verdicts
     }
+}
 
-    /// The pairs that had most of `amount` of a group.
-    fn contributors(&self, group: Group, by: By, amount: impl Fn(&Pair) -> u64) -> Vec<Contributor> {
-        let pairs = self.pairs.iter().filter(|pair| pair.group(by) == group);
-        largest(pairs.map(|pair| (Group::Pair(pair.src, pair.dst), amount(pair))))
-    }
+/// Contributors by `amount` of pairs.
+fn by_amount<'a>(
+    pairs: impl IntoIterator<Item = &'a Pair>,
+    amount: impl Fn(&Pair) -> u64,
+) -> Vec<Contributor> {
+    largest(pairs.into_iter().map(|pair| (pair.group(By::Pair), amount(pair))))
 }
 
 /// The largest of pairs with their share of all of them.
@@ -208,19 +241,18 @@ fn carried<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Carried {
 }
 
 /// A rule broken by a group.
-struct Verdict {
+struct Breach {
     group: Group,
     measured: Measured,
     /// How long before the end of the interval that began.
     back: Duration,
-    carried: Carried,
-    contributors: Vec<Contributor>,
 }
 
-/// The heaviest first, so that what is told does not depend on a table's order.
-fn in_order(mut verdicts: Vec<Verdict>) -> Vec<Verdict> {
-    verdicts.sort_unstable_by(|a, b| b.carried.bytes.cmp(&a.carried.bytes).then(a.group.cmp(&b.group)));
-    verdicts
+/// The same with its evidence.
+struct Verdict {
+    breach: Breach,
+    carried: Carried,
+    contributors: Vec<Contributor>,
 }
 
 /// What a rule remembers.
@@ -320,25 +352,18 @@ impl AllAbove {
         let over_now: HashSet<Group> = over.iter().map(|(group, _)| *group).collect();
         self.groups.values_mut().retain(|group, _| over_now.contains(group));
         self.groups.admit(&over, |above| above.sum, Above::default);
-        let mut verdicts = Vec::new();
+        let mut broken = Vec::new();
         for (group, sum) in over {
             let Some(state) = self.groups.values_mut().get_mut(&group) else { continue };
             state.lasting += length;
             state.sum = state.sum.saturating_add(sum);
             // Intervals are some thousandths longer or shorter than asked: two of 4.999 s are 10 s.
-            if state.told || state.lasting + lasting / 100 < lasting {
-                continue;
+            if !state.told && state.lasting + lasting / 100 >= lasting {
+                state.told = true;
+                broken.push(Breach { group, measured: measured(state, sum), back: state.lasting });
             }
-            state.told = true;
-            verdicts.push(Verdict {
-                group,
-                measured: measured(state, sum),
-                back: state.lasting,
-                carried: interval.carried(group, by),
-                contributors: interval.contributors(group, by, &amount),
-            });
         }
-        in_order(verdicts)
+        interval.verdicts(by, broken, |_, pairs| by_amount(pairs.iter().copied(), &amount))
     }
 }
 
@@ -385,25 +410,20 @@ impl Volumes {
             }
         }
         let within = per.min(now);
-        let mut verdicts = Vec::new();
+        let mut broken = Vec::new();
         for (group, volume) in self.groups.values_mut() {
             let value = volume.window.sum();
             if value <= limit {
                 volume.told = false;
             } else if !std::mem::replace(&mut volume.told, true) {
-                verdicts.push(Verdict {
-                    group: *group,
-                    measured: Measured::Volume { of, value, within },
-                    back: within,
-                    carried: interval.carried(*group, by),
-                    contributors: self.pairs.as_ref().map_or_else(
-                        || interval.contributors(*group, by, amount),
-                        |pairs| contributors(pairs, *group, by),
-                    ),
-                });
+                let measured = Measured::Volume { of, value, within };
+                broken.push(Breach { group: *group, measured, back: within });
             }
         }
-        in_order(verdicts)
+        interval.verdicts(by, broken, |group, pairs| match &self.pairs {
+            Some(all) => contributors(all, group, by),
+            None => by_amount(pairs.iter().copied(), amount),
+        })
     }
 }
 
@@ -455,23 +475,18 @@ impl Known {
         if interval.step.now <= learn || new.is_empty() {
             return Vec::new();
         }
-        let verdict = |group, count, carried, contributors| Verdict {
-            group,
-            measured: Measured::New { count },
-            back: interval.step.length,
-            carried,
-            contributors,
-        };
+        let breach =
+            |group, count| Breach { group, measured: Measured::New { count }, back: interval.step.length };
         if new.len() > MAX_TOLD {
             let among: HashSet<Group> = new.iter().map(|(group, _)| *group).collect();
             let pairs = || interval.pairs.iter().filter(|pair| among.contains(&pair.group(by)));
-            let contributors = largest(pairs().map(|pair| (pair.group(By::Pair), pair.bytes)));
-            return vec![verdict(Group::All, new.len() as u64, carried(pairs()), contributors)];
+            return vec![Verdict {
+                breach: breach(Group::All, new.len() as u64),
+                carried: carried(pairs()),
+                contributors: by_amount(pairs(), |pair| pair.bytes),
+            }];
         }
-        let each = new.into_iter().map(|(group, _)| {
-            let contributors = interval.contributors(group, by, |pair| pair.bytes);
-            verdict(group, 1, interval.carried(group, by), contributors)
-        });
-        each.collect()
+        let broken = new.into_iter().map(|(group, _)| breach(group, 1)).collect();
+        interval.verdicts(by, broken, |_, pairs| by_amount(pairs.iter().copied(), |pair| pair.bytes))
     }
 }

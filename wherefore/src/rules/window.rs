@@ -98,7 +98,14 @@ impl<K: Copy + Eq + Hash + Ord, V> Bounded<K, V> {
             .filter(|(key, _)| !self.values.contains_key(key))
             .map(|(key, amount)| (*amount, *key))
             .collect();
-        newcomers.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        let order = |a: &(u64, K), b: &(u64, K)| b.0.cmp(&a.0).then(a.1.cmp(&b.1));
+        if let Some(more) = newcomers.len().checked_sub(self.capacity).filter(|more| *more > 0) {
+            // No more than there are places can win one.
+            newcomers.select_nth_unstable_by(self.capacity, order);
+            newcomers.truncate(self.capacity);
+            self.turned_away += more as u64;
+        }
+        newcomers.sort_unstable_by(order);
         let places = self.capacity.saturating_sub(self.values.len()).min(newcomers.len());
         let contenders = newcomers.split_off(places);
         if !contenders.is_empty() {

@@ -57,6 +57,7 @@ impl Config {
     /// As [`Config::run`].
     pub fn tune(args: &TuneArgs, original: bool) -> Result<Self, ConfigError> {
         let watch = WatchArgs {
+            config: None,
             interval: args.interval,
             filter: args.filter.clone(),
             series: args.series.clone(),

@@ -119,8 +119,8 @@ pub fn execute(parsed: &Parsed) -> u8 {
         Command::Run(args) => watch(parsed, &read, args.watch.format),
         Command::Replay(args) => watch(parsed, &read, args.watch.format),
         Command::Flows(args) => flows::run(args, &parsed.warnings),
-        Command::Score(args) => score::run(args, original, &parsed.warnings),
-        Command::Tune(args) => tune::run(args, original, &parsed.warnings),
+        Command::Score(args) => score::run(args, parsed.original_detection, &parsed.warnings),
+        Command::Tune(args) => tune::run(args, parsed.original_detection, &parsed.warnings),
         Command::Interfaces(args) => interfaces::run(&(&args.request).into(), args.list.format, width())
             .map_err(Failure::from)
             .and_then(|output| print(&output).map(|()| exit::OK)),

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use toml::Spanned;
 use wherefore_common::Direction;
 
-use super::values::{Bound, List, Name, OneOf, Ports, Protocol, Size, Time, Whole, Written};
+use super::values::{self, Bound, List, OneOf, Ports, Protocol, Size, Time, Whole, Written};
 use crate::{
     backend::{Choice, Hook, interfaces::Pattern},
-    detect::anomalyzer::Method,
+    detect::{Name, anomalyzer::Method},
     locality::Locality,
     rules::{By, Severity},
     series::{Level, Unit},
@@ -76,6 +76,8 @@ pub struct Series {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Detection {
+    detector: Option<Written<OneOf<Name>>>,
+    alerts_per_day: Option<f64>,
     anom_methods: Option<List<OneOf<Method>>>,
     anom_sensitivity: Option<f64>,
     anom_upper_bound: Option<f64>,
@@ -110,8 +112,8 @@ pub struct Alerts {
 #[serde(deny_unknown_fields)]
 pub struct RuleEntry {
     /// Names the rule in alerts: 1 to 64 characters. Each rule has its own.
-    #[schemars(with = "Written<Name>")]
-    pub name: Spanned<Written<Name>>,
+    #[schemars(with = "Written<values::Name>")]
+    pub name: Spanned<Written<values::Name>>,
     /// What is not allowed: "rate > 1 GB/s for 10s", "volume > 50 GB per 24h", "packets > 10k/s for 10s", "packets > 1M
     /// per 1h", "flows > 1000 for 10s" or "new destination".
     #[schemars(with = "String")]

@@ -4,7 +4,9 @@
 mod check;
 mod condition;
 mod evaluate;
+mod interval;
 mod matching;
+mod memory;
 mod overrides;
 mod traffic;
 mod window;
@@ -14,8 +16,9 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 pub use self::{
     check::{Fault, Part, check},
     condition::{Condition, ConditionError, Kind, LONGEST, Quantity},
-    evaluate::{Counters, MAX_DESTINATIONS, MAX_GROUPS, Rules},
+    evaluate::{Counters, Rules},
     matching::{Match, PROTOCOLS, WITH_PORTS},
+    memory::{MAX_DESTINATIONS, MAX_GROUPS},
     overrides::{Override, Overrides},
     traffic::{Group, network},
 };

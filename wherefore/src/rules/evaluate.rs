@@ -13,9 +13,9 @@ use crate::{series::Unit, snapshot::Snapshot, time::Timestamp};
 /// What rules had no room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
-    /// Times a group was not measured: the rule remembered [`MAX_GROUPS`] others that were heavier.
+    /// Times a group was not measured: the rule remembered [`super::MAX_GROUPS`] others that were heavier.
     pub turned_away: u64,
-    /// Times a new destination was not told: the rule remembered [`MAX_DESTINATIONS`] others.
+    /// Times a new destination was not told: the rule remembered [`super::MAX_DESTINATIONS`] others.
     pub untold: u64,
 }
 

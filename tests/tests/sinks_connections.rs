@@ -36,6 +36,7 @@ fn marked(own: &OwnTraffic, local: SocketAddr, remote: SocketAddr) -> [bool; 2] 
         },
         counters: FlowCounters::default(),
         own: false,
+        ignored: false,
         locality: Default::default(),
     };
     let flows = vec![flow(local, remote), flow(remote, local)];

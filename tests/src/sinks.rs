@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use wherefore::{
     alert::Alert,
     detect::{Evaluation, Part},
-    finding::{Finding, Folded, Highest, Trend, Usual},
+    finding::{Cause, Finding, Folded, Highest, Trend, Usual},
     locality::Locality,
     series::{Metric, SeriesKey, Unit},
     sink::{log, slack},
@@ -30,6 +30,7 @@ pub fn alert(host: &str) -> Alert {
     Alert {
         host: host.into(),
         finding: Finding {
+            cause: Cause::Unusual,
             time: Timestamp(1_700_000_005_000_000_000),
             interval: Duration::from_secs(5),
             series: SeriesKey::Pair {

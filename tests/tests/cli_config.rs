@@ -115,14 +115,19 @@ fn overrides_change_what_the_detector_says_of_what_they_match() {
     for (entries, flags, expected) in [
         ("match = { local = '192.0.2.1' }\nignore = true", "", 0),
         ("match = { local = '192.0.2.2' }\nignore = true", "", 1),
+        ("match = { port = 53, proto = 'udp' }\nignore = true", "", 0),
         ("match = { local = '192.0.2.1' }\nmin_bytes = '2MB'", "", 0),
         ("match = { prefix = '198.51.100.0/24' }\nmin_bytes = '500kB'", "--min-bytes 2MB", 1),
-        ("match = { proto = 'icmp' }\nmin_bytes = '500kB'", "--min-bytes 2MB", 0),
-        ("match = { local = '192.0.2.1' }\nmin_factor = 1000.0", "", 0),
-        ("match = { local = '192.0.2.1' }\nmin_factor = 5.0\n[[override]]\nmatch = {}\nignore = true", "", 1),
+        ("match = { interface = 'eth*' }\nmin_bytes = '500kB'", "--min-bytes 2MB", 0),
+        (
+            "match = { local = '192.0.2.1' }\nmin_bytes = '1kB'\n[[override]]\nmatch = {}\nmin_bytes = '1GB'",
+            "",
+            1,
+        ),
     ] {
+        let flags = format!("{flags} --detector anomalyzer");
         let config = folder.file("f.toml", format!("[[override]]\n{entries}\n").as_bytes());
-        let said = replay(&capture, &config, flags);
+        let said = replay(&capture, &config, &flags);
         assert_eq!((said.code, said.out.lines().count()), (0, expected), "{entries}: {said:?}");
     }
 }

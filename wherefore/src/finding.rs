@@ -1,6 +1,6 @@
 //! What was unusual in one interval, with its evidence.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 use wherefore_common::Direction;
@@ -9,13 +9,36 @@ pub use crate::detect::Usual;
 use crate::{
     detect::Evaluation,
     locality::Locality,
+    rules::{Broken, Group, Measured, Quantity},
     series::{Level, Metric, SeriesKey, Unit},
     time::Timestamp,
 };
 
-/// One unusual series in one interval.
+/// Why something is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cause {
+    /// The detector found it unusual.
+    Unusual,
+    /// A rule was broken. The series is the network or pair that broke it, else the pair that carried most of it in the
+    /// interval; interface, direction and locality are that pair's, the value is of all of it. There is nothing usual,
+    /// and no probability but 1.
+    Rule(Box<Broken>),
+}
+
+/// Names what is told, without what changes while the same thing goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// A series, and what is measured of it.
+    Series(SeriesKey, Metric),
+    /// A rule, and whose traffic broke it.
+    Rule(Arc<str>, Group),
+}
+
+/// One unusual series in one interval, or a rule that was broken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
+    /// Why it is told.
+    pub cause: Cause,
     /// End of the interval.
     pub time: Timestamp,
     /// The interval asked for; values are normalised to it.
@@ -70,6 +93,79 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// That a rule was broken; `interval` is the one asked for.
+    #[must_use]
+    pub fn of_rule(broken: Broken, interval: Duration) -> Self {
+        let metric = match broken.measured {
+            Measured::Flows { .. } => Metric::Flows,
+            Measured::Rate { .. } | Measured::Volume { .. } | Measured::New { .. } => Metric::Bytes,
+        };
+        let value = match broken.measured {
+            Measured::Flows { value, .. } => value as f64,
+            _ => broken.bytes as f64,
+        };
+        // A pair's part in packets is no number of bytes.
+        let packets = matches!(
+            broken.measured,
+            Measured::Rate { of: Quantity::Packets, .. } | Measured::Volume { of: Quantity::Packets, .. }
+        );
+        let contributors = broken.contributors.iter().map(|pair| Contributor {
+            series: SeriesKey::Pair { src: pair.src, dst: pair.dst },
+            metric,
+            value: if packets { f64::NAN } else { pair.amount as f64 },
+            share: pair.share,
+        });
+        Self {
+            time: broken.time,
+            interval,
+            series: match broken.group {
+                Group::Net(net) => SeriesKey::Net { net, toward: !broken.incoming },
+                Group::Pair(src, dst) => SeriesKey::Pair { src, dst },
+                Group::All | Group::Host(_) => SeriesKey::Pair { src: broken.src, dst: broken.dst },
+            },
+            metric,
+            newcomer: false,
+            interface: broken.interface.clone(),
+            direction: broken.direction,
+            locality: broken.locality,
+            value,
+            unit: broken.unit,
+            estimated: 0,
+            usual: Usual::default(),
+            trend: Trend::Rise,
+            since: broken.since,
+            highest: Highest::For(Duration::ZERO),
+            evaluation: Evaluation { probability: 1.0, ..Evaluation::default() },
+            threshold: 1.0,
+            budget: None,
+            limit: None,
+            history: vec![value],
+            worse: false,
+            contributors: contributors.collect(),
+            folded: Folded::default(),
+            reverse: None,
+            cause: Cause::Rule(Box::new(broken)),
+        }
+    }
+
+    /// The rule that was broken, if one was.
+    #[must_use]
+    pub fn broken(&self) -> Option<&Broken> {
+        match &self.cause {
+            Cause::Unusual => None,
+            Cause::Rule(broken) => Some(broken),
+        }
+    }
+
+    /// Names it.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match &self.cause {
+            Cause::Unusual => Key::Series(self.series, self.metric),
+            Cause::Rule(broken) => Key::Rule(Arc::clone(&broken.rule.name), broken.group),
+        }
+    }
+
     /// How closely was looked.
     #[must_use]
     pub const fn level(&self) -> Level {

@@ -14,8 +14,10 @@ use crate::{
     config::{Config, Source},
     detect::anomalyzer::SettingsError,
     enrich,
+    finding::Finding,
     judge::AnyJudge,
     render::Totals,
+    rules::{self, Overrides, Rules},
     series,
     sink::{self, Sinks},
     snapshot::Snapshot,
@@ -86,6 +88,8 @@ pub struct Outcome {
 pub struct Stages {
     interval: Duration,
     judge: AnyJudge,
+    rules: Rules,
+    overrides: Overrides,
     lifecycle: Lifecycle,
     totals: Totals,
     start: Option<Timestamp>,
@@ -105,13 +109,16 @@ impl Stages {
             config.interval,
             config.thresholds,
             config.alerts_per_day,
-        )?;
+        )?
+        .with_overrides(Overrides(config.overrides.clone()));
         Ok(Self {
             interval: config.interval,
             judge: match config.source {
                 Source::Live { .. } => judge.skip_first(),
                 Source::Files(_) => judge,
             },
+            rules: Rules::new(&config.rules, config.series.unit),
+            overrides: Overrides(config.overrides.clone()),
             lifecycle: Lifecycle::new(config.alert, host),
             totals: Totals::default(),
             start: None,
@@ -123,18 +130,40 @@ impl Stages {
     /// Judges and counts one interval; what is to be told about it.
     pub fn step(&mut self, snapshot: &mut Snapshot) -> Vec<Alert> {
         let turned_away = self.judge.counters().turned_away;
-        let findings = self.judge.judge(snapshot);
+        self.overrides.ignore(snapshot);
+        let mut findings = self.judge.judge(snapshot);
         if turned_away == 0 && self.judge.counters().turned_away > 0 {
             tracing::warn!(
                 "there are more series than there is room for (--max-series): new ones with little traffic are not judged"
             );
         }
+        findings.splice(0..0, self.broken(snapshot));
         let alerts = self.lifecycle.admit(findings, snapshot.end);
         self.totals.add(snapshot);
         self.start.get_or_insert(snapshot.start);
         self.end = snapshot.end;
         self.alerts += alerts.len() as u64;
         alerts
+    }
+
+    /// The rules that an interval breaks; says it once when they have no room for more.
+    fn broken(&mut self, snapshot: &Snapshot) -> Vec<Finding> {
+        let before = self.rules.counters();
+        let broken = self.rules.evaluate(snapshot);
+        let after = self.rules.counters();
+        if before.untold == 0 && after.untold > 0 {
+            tracing::warn!(
+                "a rule remembers {} destinations and no more: further new ones are not told; let it match less",
+                rules::MAX_DESTINATIONS
+            );
+        }
+        if before.turned_away == 0 && after.turned_away > 0 {
+            tracing::warn!(
+                "a rule measures {} nets, hosts or pairs at once and no more: light ones are left out",
+                rules::MAX_GROUPS
+            );
+        }
+        broken.into_iter().map(|broken| Finding::of_rule(broken, self.interval)).collect()
     }
 }
 

@@ -20,8 +20,12 @@ pub struct Record<'a> {
     time: Timestamp,
     /// Always `warning`.
     level: &'static str,
-    /// Always `Anomaly detected`.
+    /// `Anomaly detected`, or `Rule broken`.
     msg: &'static str,
+    /// The rule, where one was broken: then addresses, interface, direction and locality are those of what carried most
+    /// of it in the interval, and `contributors` those of what was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<Rule<'a>>,
     /// The alert in one sentence.
     summary: String,
     /// Host that saw it.
@@ -118,6 +122,21 @@ pub struct Record<'a> {
     anomaly_probability: Number,
 }
 
+/// A broken rule.
+#[derive(Debug, Serialize)]
+struct Rule<'a> {
+    /// Its name.
+    name: &'a str,
+    /// Its condition, as it was written.
+    condition: String,
+    /// `info`, `warning` or `critical`.
+    severity: &'static str,
+    /// Whose traffic broke it: `all`, a net, a host, or `SRC → DST`.
+    group: String,
+    /// Bytes, packets or flows; of a rate, a second; of new destinations, how many.
+    measured: Number,
+}
+
 #[derive(Debug, Serialize)]
 struct Usual {
     low: Number,
@@ -200,7 +219,14 @@ impl<'a> Record<'a> {
         Self {
             time: finding.time,
             level: "warning",
-            msg: "Anomaly detected",
+            msg: if finding.broken().is_some() { "Rule broken" } else { "Anomaly detected" },
+            rule: finding.broken().map(|broken| Rule {
+                name: &broken.rule.name,
+                condition: broken.rule.condition.to_string(),
+                severity: broken.rule.severity.name(),
+                group: broken.group.to_string(),
+                measured: Number(broken.value().round()),
+            }),
             summary: alert.sentence(),
             host: &alert.host,
             interface: &finding.interface,
@@ -320,5 +346,26 @@ mod tests {
         assert!(value["probability"].is_null());
         assert_eq!(value["estimated"], 3);
         assert_eq!(value["history"][4], 13, "whole bytes");
+    }
+
+    #[test]
+    fn a_broken_rule_is_told_with_its_evidence() {
+        let value: serde_json::Value = serde_json::from_str(&samples::broken().to_json()).unwrap();
+        assert_eq!((&value["msg"], &value["bytes"]), (&"Rule broken".into(), &16_000_000_000_u64.into()));
+        assert_eq!(value["since"], "2023-11-14T22:13:13.000000000Z");
+        assert_eq!(
+            value["rule"],
+            serde_json::json!({
+                "name": "backup-only",
+                "condition": "rate > 1 GB/s for 10s",
+                "severity": "critical",
+                "group": "all",
+                "measured": 3_200_000_000_u64,
+            })
+        );
+        let shares: Vec<_> =
+            value["contributors"].as_array().unwrap().iter().map(|pair| &pair["share"]).collect();
+        assert_eq!(shares, [0.75, 0.25]);
+        assert_eq!(value["contributors"][1]["value"], 4_000_000_000_u64);
     }
 }

@@ -4,17 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{Alert, Settings};
 use crate::{
-    finding::Finding,
-    series::{Metric, SeriesKey},
+    finding::{Finding, Key},
     time::Timestamp,
 };
 
-/// What is told once per cooldown.
-type Key = (SeriesKey, Metric);
-
 /// Turns findings into alerts, and holds back what was told a short while ago.
 ///
-/// The key is the series and what is measured of it: neither volumes nor interface nor direction, which change while the
+/// The key is the series and what is measured of it, or the rule and whose traffic broke it: neither volumes nor interface nor direction, which change while the
 /// same thing goes on. What became far worse is told within the cooldown. Time is what the caller says, so a capture replayed in a second alerts as it would
 /// have live. Memory is bounded by [`Settings::max_keys`]: beyond it the key told longest ago is
 /// forgotten ([`Self::forgotten`]), which may repeat an alert early but never loses one.
@@ -49,8 +45,7 @@ impl Lifecycle {
         self.expire(now);
         let mut alerts = Vec::new();
         for finding in findings {
-            let key = (finding.series, finding.metric);
-            if let Some(suppressed) = self.tell(key, finding.worse, now) {
+            if let Some(suppressed) = self.tell(finding.key(), finding.worse, now) {
                 alerts.push(Alert { host: self.host.clone(), finding, suppressed });
             }
         }
@@ -78,7 +73,7 @@ impl Lifecycle {
                 return None;
             }
             suppressed = told.suppressed;
-            self.order.remove(&(told.at, key));
+            self.order.remove(&(told.at, key.clone()));
         } else {
             while self.keys.len() >= self.settings.max_keys.max(1) {
                 let Some((_, oldest)) = self.order.pop_first() else { break };
@@ -86,21 +81,20 @@ impl Lifecycle {
                 self.forgotten += 1;
             }
         }
-        self.keys.insert(key, Told { at: now, suppressed: 0 });
+        self.keys.insert(key.clone(), Told { at: now, suppressed: 0 });
         self.order.insert((now, key));
         Some(suppressed)
     }
 
     /// Moves keys told after `now`, before the clock was set back, to `now`.
     fn rewind(&mut self, now: Timestamp) {
-        while let Some(&(at, key)) = self.order.last()
-            && at > now
+        while self.order.last().is_some_and(|(at, _)| *at > now)
+            && let Some((_, key)) = self.order.pop_last()
         {
-            self.order.remove(&(at, key));
-            self.order.insert((now, key));
             if let Some(told) = self.keys.get_mut(&key) {
                 told.at = now;
             }
+            self.order.insert((now, key));
         }
     }
 
@@ -109,13 +103,13 @@ impl Lifecycle {
     fn expire(&mut self, now: Timestamp) {
         let cooldown = self.settings.cooldown;
         let mut drop = Vec::new();
-        for &(at, key) in &self.order {
-            if now.since(at) < cooldown {
+        for (at, key) in &self.order {
+            if now.since(*at) < cooldown {
                 break;
             }
-            let held_back = self.keys.get(&key).is_some_and(|told| told.suppressed > 0);
-            if !held_back || now.since(at) >= cooldown.saturating_mul(2) {
-                drop.push((at, key));
+            let held_back = self.keys.get(key).is_some_and(|told| told.suppressed > 0);
+            if !held_back || now.since(*at) >= cooldown.saturating_mul(2) {
+                drop.push((*at, key.clone()));
             }
         }
         for entry in drop {
@@ -132,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::alert::samples;
+    use crate::{alert::samples, series::SeriesKey};
 
     fn finding(n: u8) -> Finding {
         let mut finding = samples::burst().finding;
@@ -183,6 +177,13 @@ mod tests {
         let told = lifecycle.admit(vec![worse], at(5));
         assert_eq!(told.iter().map(|alert| alert.suppressed).collect::<Vec<_>>(), [1]);
         assert!(lifecycle.admit(vec![finding(1)], at(64)).is_empty(), "the cooldown begins anew");
+    }
+
+    #[test]
+    fn a_rule_has_keys_of_its_own() {
+        let mut lifecycle = lifecycle(60, 10);
+        let broken = samples::broken().finding;
+        assert_eq!(lifecycle.admit(vec![finding(7), broken.clone(), broken], at(0)).len(), 2);
     }
 
     #[test]

@@ -73,15 +73,16 @@ pub struct Settings {
 pub(crate) mod samples {
     //! Alerts for the tests of this crate.
 
-    use std::time::Duration;
+    use std::{net::IpAddr, sync::Arc, time::Duration};
 
     use wherefore_common::Direction;
 
     use super::Alert;
     use crate::{
         detect::{Evaluation, Part},
-        finding::{Contributor, Finding, Folded, Highest, Trend, Usual},
+        finding::{Cause, Contributor, Finding, Folded, Highest, Trend, Usual},
         locality::Locality,
+        rules::{self, Broken, By, Group, Match, Measured, Quantity, Rule, Severity},
         series::{Metric, SeriesKey, Transport, Unit},
         time::Timestamp,
     };
@@ -91,6 +92,7 @@ pub(crate) mod samples {
         Alert {
             host: "web1".into(),
             finding: Finding {
+                cause: Cause::Unusual,
                 time: Timestamp(1_700_000_005_000_000_000),
                 interval: Duration::from_secs(5),
                 series: SeriesKey::Pair {
@@ -166,5 +168,42 @@ pub(crate) mod samples {
             ..alert.finding
         };
         alert
+    }
+
+    /// A rule broken by 16 GB from 192.0.2.7 to 198.51.100.9 in 5 s.
+    pub fn broken() -> Alert {
+        let rule = Rule {
+            name: "backup-only".into(),
+            wanted: Match { remote: vec!["198.51.100.0/24".parse().unwrap()], ..Match::default() },
+            condition: "rate > 1 GB/s for 10s".parse().unwrap(),
+            by: By::All,
+            severity: Severity::Critical,
+            learn: Duration::ZERO,
+        };
+        let time = Timestamp(1_700_000_005_000_000_000);
+        let pair = |last, share| rules::Contributor {
+            src: IpAddr::from([192, 0, 2, last]),
+            dst: IpAddr::from([198, 51, 100, 9]),
+            amount: (16e9 * share) as u64,
+            share,
+        };
+        let broken = Broken {
+            rule: Arc::new(rule),
+            group: Group::All,
+            measured: Measured::Rate { of: Quantity::Bytes, value: 3.2e9, lasting: Duration::from_secs(12) },
+            since: Timestamp(time.0 - 12_000_000_000),
+            time,
+            bytes: 16_000_000_000,
+            unit: Unit::Ip,
+            incoming: false,
+            src: IpAddr::from([192, 0, 2, 7]),
+            dst: IpAddr::from([198, 51, 100, 9]),
+            locality: Locality::Outgoing,
+            interface: "eth0".into(),
+            direction: Direction::Egress,
+            contributors: vec![pair(7, 0.75), pair(8, 0.25)],
+        };
+        let finding = Finding::of_rule(broken, Duration::from_secs(5));
+        Alert { host: "web1".into(), finding, suppressed: 0 }
     }
 }

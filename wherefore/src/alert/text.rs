@@ -9,7 +9,9 @@ use crate::{
     clean::clean,
     finding::{Contributor, Finding, Highest, Trend},
     locality::Locality,
+    rules::Broken,
     series::{Metric, SeriesKey, Unit, endpoint},
+    time::Timestamp,
     units::{format_bytes, format_duration, grouped, scale_bytes},
 };
 
@@ -19,6 +21,9 @@ const SHOWN: usize = 12;
 const HIGHEST: u32 = 12;
 
 pub(super) fn sentence(finding: &Finding) -> String {
+    if let Some(broken) = finding.broken() {
+        return broken.sentence();
+    }
     let interval = format_duration(finding.interval);
     let mut text = if finding.trend == Trend::Silence {
         let silent = finding.time.since(finding.since).saturating_add(finding.interval);
@@ -153,18 +158,12 @@ pub(super) fn lines(alert: &Alert) -> String {
     let finding = &alert.finding;
     let mut text =
         format!("{} {} {}: {}", seconds(finding), clean(&alert.host), place(finding), sentence(finding));
-    let _ = write!(text, "\n  probability {:.3}", finding.evaluation.probability);
-    for (i, part) in finding.evaluation.parts.iter().enumerate() {
-        let _ = write!(text, "{}{part}", if i == 0 { " = " } else { ", " });
-    }
-    let shown = &finding.history[finding.history.len().saturating_sub(SHOWN)..];
-    let _ =
-        write!(text, "\n  last {} of {} intervals ({}):", shown.len(), finding.history.len(), unit(finding));
-    for value in shown {
-        let _ = match finding.metric {
-            Metric::Bytes => write!(text, " {}", format_bytes(*value)),
-            Metric::Flows => write!(text, " {}", grouped(value.round() as u64)),
-        };
+    match finding.broken() {
+        Some(Broken { rule, since, .. }) => {
+            let (severity, condition) = (rule.severity.name(), &rule.condition);
+            let _ = write!(text, "\n  {severity}: {condition}, since {}", to_second(*since));
+        }
+        None => judged(finding, &mut text),
     }
     for (words, of) in [("most of it", &finding.contributors), ("same cause, not told", &finding.folded.top)]
     {
@@ -191,6 +190,23 @@ pub(super) fn lines(alert: &Alert) -> String {
     text
 }
 
+/// What the detector judged.
+fn judged(finding: &Finding, text: &mut String) {
+    let _ = write!(text, "\n  probability {:.3}", finding.evaluation.probability);
+    for (i, part) in finding.evaluation.parts.iter().enumerate() {
+        let _ = write!(text, "{}{part}", if i == 0 { " = " } else { ", " });
+    }
+    let shown = &finding.history[finding.history.len().saturating_sub(SHOWN)..];
+    let _ =
+        write!(text, "\n  last {} of {} intervals ({}):", shown.len(), finding.history.len(), unit(finding));
+    for value in shown {
+        let _ = match finding.metric {
+            Metric::Bytes => write!(text, " {}", format_bytes(*value)),
+            Metric::Flows => write!(text, " {}", grouped(value.round() as u64)),
+        };
+    }
+}
+
 /// `eth0 egress`, or the interface alone where the direction is not known.
 pub(crate) fn place(finding: &Finding) -> String {
     let interface = clean(&finding.interface);
@@ -202,7 +218,11 @@ pub(crate) fn place(finding: &Finding) -> String {
 
 /// The time to the second, as in the original's logs.
 pub(crate) fn seconds(finding: &Finding) -> String {
-    let full = finding.time.to_string();
+    to_second(finding.time)
+}
+
+fn to_second(time: Timestamp) -> String {
+    let full = time.to_string();
     match full.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),
         None => full,
@@ -343,6 +363,17 @@ mod tests {
         assert_eq!(alert.sentence(), format!("nothing from 192.0.2.7 to 198.51.100.9 {rest}"));
         alert.finding.series = SeriesKey::net("198.51.100.9".parse().unwrap(), true);
         assert_eq!(alert.sentence(), format!("nothing to 198.51.100.0/24 {rest}"));
+    }
+
+    #[test]
+    fn a_broken_rule_says_what_is_allowed_and_who_it_was() {
+        assert_eq!(
+            samples::broken().to_text(),
+            "2023-11-14T22:13:25Z web1 eth0 egress: rule \"backup-only\": 3.2 GB/s for 12 s to 198.51.100.0/24, \
+             allowed is 1 GB/s\n  \
+             critical: rate > 1 GB/s for 10s, since 2023-11-14T22:13:13Z\n  \
+             most of it: 192.0.2.7 → 198.51.100.9 (75 %), 192.0.2.8 → 198.51.100.9 (25 %)"
+        );
     }
 
     #[test]

@@ -143,10 +143,8 @@ fn default_of(section: &str, key: &str, arg: &Arg) -> Option<String> {
     let text = if !by_clap.is_empty() {
         by_clap.join(",")
     } else if arg.get_action().takes_values() {
-        // `65536; files: no limit`, `auto; on flows: anomalyzer`: flows of a live host are meant.
-        let text = help(arg).1?;
-        let of_flows = text.split_once("on flows: ").map(|(_, default)| default);
-        of_flows.or_else(|| text.split(';').next()).unwrap_or_default().to_owned()
+        // `65536; files: no limit`.
+        help(arg).1?.split(';').next().unwrap_or_default().to_owned()
     } else {
         "false".to_owned()
     };

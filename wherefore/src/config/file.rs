@@ -16,7 +16,7 @@ use toml::{
 
 use self::{
     entries::{Entries, MatchEntry, OverrideEntry, RuleEntry},
-    values::{List, Name, OneOf, Ports, Protocol, Size, Written},
+    values::{List, Name, OneOf, Ports, Protocol, Size, Whole, Written},
 };
 use crate::rules::{self, Condition, Kind, Match, Override, Part, Rule};
 
@@ -327,30 +327,30 @@ impl Parts<'_> {
     }
 
     fn override_entry(&mut self, entry: OverrideEntry, place: Place) -> Override {
-        let OverrideEntry { wanted, ignore, min_bytes, min_factor, alert_threshold } = entry;
+        let OverrideEntry { wanted, ignore, min_bytes, min_flows } = entry;
         let entry = Override {
             wanted: matching(wanted.into_inner()),
             ignore: ignore.unwrap_or_default(),
             min_bytes: min_bytes.map(|Written(Size(bytes))| bytes),
-            min_factor,
-            probability: alert_threshold,
+            min_flows: min_flows.map(|Written(Whole(flows))| flows),
         };
         let mut fault = |message: String| self.faults.push(Fault::new(place, message));
         if let Some(reason) = entry.wanted.contradiction() {
             fault(format!("no flow can match: {reason}"));
         }
-        if min_factor.is_some_and(|factor| !(0.0..f64::INFINITY).contains(&factor)) {
-            fault("min_factor: allowed is 0 or more".into());
+        if !entry.ignore
+            && let Some(key) = entry.wanted.transport_key()
+        {
+            fault(format!(
+                "{key}: what is judged has addresses and no ports or protocol; only ignore = true can ask for them"
+            ));
         }
-        if alert_threshold.is_some_and(|probability| !(0.0..1.0).contains(&probability)) {
-            fault("alert_threshold: allowed is 0 to below 1".into());
-        }
-        let settings = min_bytes.is_some() || min_factor.is_some() || alert_threshold.is_some();
+        let settings = entry.min_bytes.is_some() || entry.min_flows.is_some();
         match (entry.ignore, settings) {
             (true, true) => fault("what is ignored needs no other setting; leave one of them out".into()),
-            (false, false) => fault(
-                "an override that changes nothing: give ignore = true, min_bytes, min_factor or alert_threshold".into(),
-            ),
+            (false, false) => {
+                fault("an override that changes nothing: give ignore = true, min_bytes or min_flows".into());
+            }
             _ => {}
         }
         entry

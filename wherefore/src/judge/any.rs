@@ -14,6 +14,7 @@ use crate::{
         spot::{self, Spot},
     },
     finding::Finding,
+    rules::Overrides,
     series::{self, Counters},
     snapshot::Snapshot,
 };
@@ -99,6 +100,17 @@ impl AnyJudge {
             Inner::Ewma(judge) => Inner::Ewma(judge.skip_first()),
             Inner::Spot(judge) => Inner::Spot(judge.skip_first()),
             Inner::Anomalyzer(judge) => Inner::Anomalyzer(judge.skip_first()),
+        })
+    }
+
+    /// As [`Judge::with_overrides`].
+    #[must_use]
+    pub fn with_overrides(self, overrides: Overrides) -> Self {
+        Self(match self.0 {
+            Inner::Auto(judge) => Inner::Auto(judge.with_overrides(overrides)),
+            Inner::Ewma(judge) => Inner::Ewma(judge.with_overrides(overrides)),
+            Inner::Spot(judge) => Inner::Spot(judge.with_overrides(overrides)),
+            Inner::Anomalyzer(judge) => Inner::Anomalyzer(judge.with_overrides(overrides)),
         })
     }
 

@@ -1,6 +1,9 @@
 //! All series of one level and metric, judged.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use wherefore_common::Direction;
@@ -15,6 +18,7 @@ use crate::{
     detect::{Detector, Evaluation, Newest, Usual},
     finding::Trend,
     locality::Locality,
+    rules::Overrides,
     series::{self, Bounds, Carried, Exact, Head, Level, Measured, Metric, Series, SeriesKey, Store},
     time::Timestamp,
 };
@@ -37,6 +41,35 @@ pub(super) struct Interval {
     pub scale: f64,
     /// Values that are kept where a detector judges by them.
     pub history: usize,
+}
+
+/// What is demanded of series.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Demands<'a> {
+    pub settings: &'a Settings,
+    /// Demands on some of them.
+    pub overrides: &'a Overrides,
+    /// Names of interfaces.
+    pub names: &'a BTreeMap<u32, String>,
+}
+
+impl Demands<'_> {
+    /// Those on one series.
+    fn on(&self, key: &SeriesKey, head: &Head) -> Thresholds {
+        let thresholds = self.settings.thresholds;
+        if self.overrides.0.is_empty() {
+            return thresholds;
+        }
+        let interface = self.names.get(&head.ifindex).map_or("", String::as_str);
+        match self.overrides.of_series(key, head.locality, head.direction(), interface) {
+            Some(entry) => Thresholds {
+                min_bytes: entry.min_bytes.unwrap_or(thresholds.min_bytes),
+                min_flows: entry.min_flows.unwrap_or(thresholds.min_flows),
+                ..thresholds
+            },
+            None => thresholds,
+        }
+    }
 }
 
 /// Series of one level and metric, and the largest among newcomers.
@@ -144,12 +177,13 @@ impl<M> Class<M> {
         &mut self,
         measured: &Measured,
         interval: &Interval,
-        settings: &Settings,
+        demands: &Demands<'_>,
         budget: f64,
         detector: &mut D,
         found: &mut Vec<Unusual>,
     ) {
         let Self { level, metric, store, newcomers, states } = self;
+        let settings = demands.settings;
         let known = settings.thresholds.min_history;
         let start = || detector.start(level.is_coarse());
         let largest = store.observe(measured, *metric, interval.scale, known, start);
@@ -158,7 +192,7 @@ impl<M> Class<M> {
         }
         let active = active(store, interval.length, detector.least());
         let bar = Bar::new(detector, settings, budget / active);
-        let mut judge = One { interval, settings, bar, metric: *metric, detector };
+        let mut judge = One { interval, demands, bar, metric: *metric, detector };
         for mut newest in store.iter_mut() {
             let mut state = if newest.head.watched { states.remove(newest.key) } else { None };
             let unusual = judge.judge(&mut newest, &mut state, false);
@@ -236,7 +270,7 @@ fn active<M>(store: &Store<M>, interval: Duration, least: usize) -> f64 {
 /// Judges one series after the other.
 struct One<'a, D> {
     interval: &'a Interval,
-    settings: &'a Settings,
+    demands: &'a Demands<'a>,
     bar: Bar,
     metric: Metric,
     detector: &'a mut D,
@@ -261,7 +295,7 @@ impl<D: Detector> One<'_, D> {
             None => &alone,
         };
         let newest = Newest { history: values, time, missing };
-        let spared = self.settings.budget.is_none() && !self.is_worth_judging(value, of.exact.as_deref());
+        let spared = self.demands.settings.budget.is_none() && !self.is_worth_judging(of);
         let evaluation =
             if spared { Evaluation::default() } else { self.detector.evaluate(&of.series.memory, &newest) };
         let unusual = if state.is_some() || evaluation.probability > self.bar.levels.leave {
@@ -278,8 +312,9 @@ impl<D: Detector> One<'_, D> {
     }
 
     /// Without a budget the cheap demands come first: on a calm host the detector has nothing to do.
-    fn is_worth_judging(&self, value: f64, exact: Option<&Exact>) -> bool {
-        let Thresholds { min_bytes, min_history, min_factor, .. } = self.settings.thresholds;
+    fn is_worth_judging(&self, of: &series::Newest<'_, D::Memory>) -> bool {
+        let Thresholds { min_bytes, min_history, min_factor, .. } = self.demands.on(of.key, of.head);
+        let (value, exact) = (of.value, of.exact.as_deref());
         value >= min_bytes as f64
             && exact.is_none_or(|exact| {
                 exact.values.len() >= min_history.min(self.interval.history)
@@ -289,8 +324,15 @@ impl<D: Detector> One<'_, D> {
     }
 
     /// With a budget: enough of it, and known for long enough.
-    fn deserves(&self, value: f64, usual: &Usual, trend: Trend, values: u32, newcomer: bool) -> bool {
-        let Thresholds { min_bytes, min_flows, min_history, .. } = self.settings.thresholds;
+    fn deserves(
+        &self,
+        of: &series::Newest<'_, D::Memory>,
+        usual: &Usual,
+        trend: Trend,
+        newcomer: bool,
+    ) -> bool {
+        let Thresholds { min_bytes, min_flows, min_history, .. } = self.demands.on(of.key, of.head);
+        let (value, values) = (of.value, of.head.values + 1);
         let least = match self.metric {
             Metric::Bytes => min_bytes,
             Metric::Flows => min_flows,
@@ -318,12 +360,12 @@ impl<D: Detector> One<'_, D> {
             |state| state,
         );
         let current = state.insert(current);
-        if self.settings.budget.is_none() {
+        if self.demands.settings.budget.is_none() {
             current.usual = usual_of(&history);
         }
         let trend = Trend::of(value, &current.usual);
-        let news = if self.settings.budget.is_some() {
-            let deserves = self.deserves(value, &current.usual, trend, head.values + 1, newcomer);
+        let news = if self.demands.settings.budget.is_some() {
+            let deserves = self.deserves(of, &current.usual, trend, newcomer);
             current.step(probability, deserves, &self.bar.levels, self.detector)
         } else if probability > self.bar.levels.enter {
             News::New
@@ -367,7 +409,7 @@ impl<D: Detector> One<'_, D> {
 
     /// The last values, the judged one last.
     fn history(&self, series: &Series<D::Memory>, newest: &Newest<'_>) -> Vec<f64> {
-        if newest.history.len() > 1 || self.settings.budget.is_none() {
+        if newest.history.len() > 1 || self.demands.settings.budget.is_none() {
             return newest.history.to_vec();
         }
         series.recent().iter().copied().map(f64::from).chain([newest.value()]).collect()

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     detect::{Detector, Usual},
-    finding::{Contributor, Finding, Folded, Highest, MOST_NAMED},
+    finding::{Cause, Contributor, Finding, Folded, Highest, MOST_NAMED},
     series::{Carried, Level, Measured, Metric, SeriesKey},
     snapshot::Snapshot,
 };
@@ -161,6 +161,7 @@ impl<D: Detector> Found<'_, D> {
             _ => self.interface_name(unusual.ifindex),
         };
         Some(Finding {
+            cause: Cause::Unusual,
             time,
             interval: length,
             series: unusual.key,

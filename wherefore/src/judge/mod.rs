@@ -11,7 +11,7 @@ mod state;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use self::class::{Class, Interval, Unusual};
+use self::class::{Class, Demands, Interval, Unusual};
 pub use self::{
     any::{AnyJudge, AnySaved},
     saved::{Saved, WrongVersion},
@@ -20,6 +20,7 @@ pub use self::{
 use crate::{
     detect::Detector,
     finding::Finding,
+    rules::Overrides,
     series::{self, Bounds, Counters, Gaps, Level, Measured, Metric},
     snapshot::Snapshot,
     time::Timestamp,
@@ -47,6 +48,7 @@ pub struct Judge<D: Detector> {
     /// Keys of each level in the last interval.
     expected: Vec<usize>,
     folded: u64,
+    overrides: Overrides,
 }
 
 impl<D: Detector> Judge<D> {
@@ -90,7 +92,15 @@ impl<D: Detector> Judge<D> {
             names: BTreeMap::new(),
             expected,
             folded: 0,
+            overrides: Overrides::default(),
         }
+    }
+
+    /// Demands something else of some series.
+    #[must_use]
+    pub fn with_overrides(mut self, overrides: Overrides) -> Self {
+        self.overrides = overrides;
+        self
     }
 
     /// Does not record the first interval. On a live host that holds what passed while the backend began, too.
@@ -159,6 +169,7 @@ impl<D: Detector> Judge<D> {
             .collect();
         self.expected = measured.iter().map(|(_, measured)| measured.len()).collect();
         let mut unusual = Vec::new();
+        let demands = Demands { settings: &self.settings, overrides: &self.overrides, names: &self.names };
         for class in &mut self.classes {
             let Some((_, measured)) = measured.iter().find(|(level, _)| *level == class.level) else {
                 continue;
@@ -166,7 +177,7 @@ impl<D: Detector> Judge<D> {
             let budget = self.settings.budget.map_or(0.0, |budget| {
                 budget / self.series.levels.len() as f64 / Class::<D::Memory>::shares(class.level)
             });
-            class.judge(measured, &interval, &self.settings, budget, &mut self.detector, &mut unusual);
+            class.judge(measured, &interval, &demands, budget, &mut self.detector, &mut unusual);
         }
         if unusual.iter().all(|unusual| unusual.evidence.is_none()) {
             return Vec::new();

@@ -37,11 +37,12 @@ pub fn csv_header() -> String {
         "limit",
         "highest_for_seconds",
         "folded",
+        "rule",
     ])
 }
 
-/// One alert; fields as in its JSON form. Empty is what a series of its level and metric has not, and the locality
-/// where it is not known.
+/// One alert; fields as in its JSON form. Empty is what a series of its level and metric has not, the locality
+/// where it is not known, and the rule where none was broken.
 #[must_use]
 pub fn csv_line(alert: &Alert) -> String {
     let finding = &alert.finding;
@@ -85,6 +86,7 @@ pub fn csv_line(alert: &Alert) -> String {
             Trend::Fall | Trend::Silence => String::new(),
         },
         finding.folded.count.to_string(),
+        finding.broken().map(|broken| broken.rule.name.to_string()).unwrap_or_default(),
     ])
 }
 
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn every_line_has_the_header_s_fields() {
         let columns = csv_header().split(',').count();
-        for alert in [samples::burst(), samples::connection(), samples::scan()] {
+        for alert in [samples::burst(), samples::connection(), samples::scan(), samples::broken()] {
             let line = csv_line(&alert);
             assert!(line.ends_with('\n'), "{line:?}");
             assert_eq!(line.split(',').count(), columns, "{line}");

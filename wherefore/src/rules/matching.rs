@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive};
 use ipnet::IpNet;
 use wherefore_common::Direction;
 
-use crate::{backend::interfaces::Pattern, filter, locality::Locality, snapshot::Flow};
+use crate::{backend::interfaces::Pattern, filter, locality::Locality, series::SeriesKey, snapshot::Flow};
 
 /// What a flow must have. Of several values of one kind any will do; what is empty asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +54,40 @@ impl Match {
             && (self.proto.is_empty() || self.proto.contains(&flow.key.proto))
             && (self.direction.is_empty() || self.direction.contains(&flow.direction()))
             && (self.locality.is_empty() || self.locality.contains(&flow.locality))
+    }
+
+    /// Whether all that a series is about has all of it but the interface. A network is its remote end, and of an
+    /// interface no end is known. Ports and protocols are not asked for.
+    #[must_use]
+    pub fn holds(&self, series: &SeriesKey, locality: Locality, direction: Direction) -> bool {
+        let (local, remote) = match *series {
+            SeriesKey::Flow { src, dst, .. } | SeriesKey::Pair { src, dst } => {
+                let (local, remote) = locality.ends(src, dst);
+                (Some(IpNet::from(local)), Some(IpNet::from(remote)))
+            }
+            SeriesKey::Net { net, .. } => (None, Some(net)),
+            SeriesKey::Interface { .. } => (None, None),
+        };
+        let has = |nets: &[IpNet], end: Option<IpNet>| {
+            end.is_some_and(|end| nets.iter().any(|net| net.contains(&end)))
+        };
+        (self.prefix.is_empty() || has(&self.prefix, local) || has(&self.prefix, remote))
+            && (self.local.is_empty() || has(&self.local, local))
+            && (self.remote.is_empty() || has(&self.remote, remote))
+            && (self.direction.is_empty() || self.direction.contains(&direction))
+            && (self.locality.is_empty() || self.locality.contains(&locality))
+    }
+
+    /// The key that asks for a port or protocol.
+    #[must_use]
+    pub fn transport_key(&self) -> Option<&'static str> {
+        let keys = [
+            ("port", self.port.is_empty()),
+            ("local_port", self.local_port.is_empty()),
+            ("remote_port", self.remote_port.is_empty()),
+            ("proto", self.proto.is_empty()),
+        ];
+        keys.into_iter().find(|(_, empty)| !empty).map(|(key, _)| key)
     }
 
     /// Whether an interface of this name is one of those asked for.
@@ -251,6 +285,27 @@ mod tests {
         assert!(remote.matches(&flow(Incoming)) && !remote.matches(&flow(Unknown)));
         let on = Match { interface: vec!["veth*".parse().unwrap(), Pattern::name("eth0")], ..empty() };
         assert!(on.on("veth7") && on.on("eth0") && !on.on("eth1") && empty().on("eth1"));
+    }
+
+    #[test]
+    fn a_series_is_held_against_what_it_is_about() {
+        let empty = Match::default;
+        let pair =
+            SeriesKey::Pair { src: "192.0.2.7".parse().unwrap(), dst: "198.51.100.9".parse().unwrap() };
+        let net = SeriesKey::net("198.51.100.9".parse().unwrap(), true);
+        let eth0 = SeriesKey::interface("eth0", Direction::Egress);
+        for (wanted, expected) in [
+            (empty(), [true, true, true]),
+            (Match { prefix: nets("198.51.100.0/24"), ..empty() }, [true, true, false]),
+            (Match { prefix: nets("198.51.100.9/32"), ..empty() }, [true, false, false]),
+            (Match { local: nets("192.0.2.0/24"), ..empty() }, [true, false, false]),
+            (Match { remote: nets("192.0.2.0/24"), ..empty() }, [false, false, false]),
+            (Match { direction: vec![Direction::Egress], ..empty() }, [true, true, true]),
+            (Match { locality: vec![Locality::Incoming], ..empty() }, [false, false, false]),
+        ] {
+            let holds = |key: SeriesKey| wanted.holds(&key, Locality::Outgoing, Direction::Egress);
+            assert_eq!([pair, net, eth0].map(holds), expected, "{wanted:?}");
+        }
     }
 
     #[test]

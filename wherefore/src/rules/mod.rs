@@ -11,7 +11,7 @@ mod overrides;
 mod traffic;
 mod window;
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 pub use self::{
     check::{Fault, Part, check},
@@ -20,7 +20,7 @@ pub use self::{
     matching::{Match, PROTOCOLS, WITH_PORTS},
     memory::{MAX_DESTINATIONS, MAX_GROUPS},
     overrides::{Override, Overrides},
-    traffic::{Group, network},
+    traffic::Group,
 };
 use wherefore_common::Direction;
 
@@ -173,15 +173,8 @@ pub enum Measured {
     },
 }
 
-/// `192.0.2.7 -> 198.51.100.9 (82 %)`.
-impl fmt::Display for Contributor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {} ({:.0} %)", self.src, self.dst, self.share * 100.0)
-    }
-}
-
 /// A pair of addresses and its part in what broke a rule.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Contributor {
     /// Sender.
     pub src: IpAddr,

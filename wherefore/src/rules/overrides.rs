@@ -2,8 +2,10 @@
 
 use std::{collections::HashMap, fmt};
 
+use wherefore_common::Direction;
+
 use super::Match;
-use crate::snapshot::{Flow, Snapshot};
+use crate::{locality::Locality, series::SeriesKey, snapshot::Snapshot};
 
 /// Settings of the detector for some of the traffic.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,12 +14,10 @@ pub struct Override {
     pub wanted: Match,
     /// Never alert on it.
     pub ignore: bool,
-    /// In place of the detector's smallest volume, in bytes an interval.
+    /// In place of the smallest volume that may alert, in bytes an interval.
     pub min_bytes: Option<u64>,
-    /// In place of the smallest multiple of what is busy.
-    pub min_factor: Option<f64>,
-    /// In place of the probability above which is alerted.
-    pub probability: Option<f64>,
+    /// In place of the smallest number of flows that may alert, in an interval.
+    pub min_flows: Option<u64>,
 }
 
 /// `override (ignore), where remote 203.0.113.0/24`.
@@ -25,9 +25,8 @@ impl fmt::Display for Override {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ignore = self.ignore.then(|| "ignore".to_owned());
         let min_bytes = self.min_bytes.map(|bytes| format!("min_bytes {bytes}"));
-        let min_factor = self.min_factor.map(|factor| format!("min_factor {factor}"));
-        let probability = self.probability.map(|probability| format!("alert_threshold {probability}"));
-        let settings: Vec<_> = [ignore, min_bytes, min_factor, probability].into_iter().flatten().collect();
+        let min_flows = self.min_flows.map(|flows| format!("min_flows {flows}"));
+        let settings: Vec<_> = [ignore, min_bytes, min_flows].into_iter().flatten().collect();
         write!(f, "override ({})", settings.join(", "))?;
         match self.wanted.to_string() {
             all if all.is_empty() => Ok(()),
@@ -36,7 +35,7 @@ impl fmt::Display for Override {
     }
 }
 
-/// Overrides in their order: of several that match a flow, the first counts.
+/// Overrides in their order: of several that match, the first counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides(pub Vec<Override>);
 
@@ -46,29 +45,35 @@ impl Overrides {
         if !self.0.iter().any(|entry| entry.ignore) {
             return;
         }
-        let ignored: Vec<bool> =
-            self.of_flows(snapshot).map(|(_, entry)| entry.is_some_and(|entry| entry.ignore)).collect();
-        for (flow, ignored) in snapshot.flows.iter_mut().zip(ignored) {
-            flow.ignored = ignored;
-        }
-    }
-
-    /// Each flow of an interval with its override, in the order of the flows.
-    pub fn of_flows<'a>(
-        &'a self,
-        snapshot: &'a Snapshot,
-    ) -> impl Iterator<Item = (&'a Flow, Option<&'a Override>)> {
         // Names are held against globs once an interface.
         let mut on: HashMap<u32, Vec<bool>> = HashMap::new();
-        snapshot.flows.iter().map(move |flow| {
+        let ignored = snapshot.flows.iter().map(|flow| {
             let ifindex = flow.key.ifindex;
             let on = on.entry(ifindex).or_insert_with(|| {
                 let name = snapshot.interface_name(ifindex);
                 self.0.iter().map(|entry| entry.wanted.on(&name)).collect()
             });
             let mut entries = self.0.iter().zip(on.iter());
-            let entry = entries.find(|(entry, on)| **on && entry.wanted.matches(flow));
-            (flow, entry.map(|(entry, _)| entry))
-        })
+            entries
+                .find(|(entry, on)| **on && entry.wanted.matches(flow))
+                .is_some_and(|(entry, _)| entry.ignore)
+        });
+        let ignored: Vec<bool> = ignored.collect();
+        for (flow, ignored) in snapshot.flows.iter_mut().zip(ignored) {
+            flow.ignored = ignored;
+        }
+    }
+
+    /// The override of a series, which most of it passed on this interface.
+    #[must_use]
+    pub fn of_series(
+        &self,
+        series: &SeriesKey,
+        locality: Locality,
+        direction: Direction,
+        interface: &str,
+    ) -> Option<&Override> {
+        let matches = |wanted: &Match| wanted.holds(series, locality, direction) && wanted.on(interface);
+        self.0.iter().find(|entry| !entry.ignore && matches(&entry.wanted))
     }
 }

@@ -182,7 +182,7 @@ fn what_comes_once_a_day_is_not_twice_in_a_day() {
 #[test]
 fn each_group_breaks_by_itself() {
     for (by, groups) in [
-        (By::Pair, &["192.0.2.1 -> 198.51.100.1", "192.0.2.2 -> 198.51.101.1"][..]),
+        (By::Pair, &["192.0.2.1 → 198.51.100.1", "192.0.2.2 → 198.51.101.1"][..]),
         (By::Host, &["198.51.100.1", "198.51.101.1"]),
         (By::Net, &["198.51.100.0/24", "198.51.101.0/24"]),
         (By::All, &["all"]),
@@ -196,7 +196,6 @@ fn each_group_breaks_by_itself() {
         let said: Vec<_> = broken.iter().map(|broken| broken.group.to_string()).collect();
         assert_eq!(said, groups, "{by:?}");
     }
-    assert_eq!(network("2001:db8:1:2::9".parse().unwrap()).to_string(), "2001:db8:1::/48");
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! What an interval carried of what a rule is about.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::{collections::HashMap, fmt, net::IpAddr};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use wherefore_common::Direction;
 
 use super::{By, matching::Match};
-use crate::{locality::Locality, series::Unit, snapshot::Snapshot};
+use crate::{
+    locality::Locality,
+    series::{Unit, network},
+    snapshot::Snapshot,
+};
 
 /// Whose traffic is measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,24 +38,15 @@ impl Group {
     }
 }
 
-/// `198.51.100.0/24`, `198.51.100.9`, `192.0.2.7 -> 198.51.100.9`; `all` of everything.
+/// `198.51.100.0/24`, `198.51.100.9`, `192.0.2.7 → 198.51.100.9`; `all` of everything.
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("all"),
             Self::Net(net) => net.fmt(f),
             Self::Host(ip) => ip.fmt(f),
-            Self::Pair(src, dst) => write!(f, "{src} -> {dst}"),
+            Self::Pair(src, dst) => write!(f, "{src} → {dst}"),
         }
-    }
-}
-
-/// The remote network of an address: its /24 or /48, the sizes in which networks are handed out and filtered.
-#[must_use]
-pub fn network(ip: IpAddr) -> IpNet {
-    match ip {
-        IpAddr::V4(ip) => Ipv4Net::new_assert(Ipv4Addr::from_bits(ip.to_bits() & (!0 << 8)), 24).into(),
-        IpAddr::V6(ip) => Ipv6Net::new_assert(Ipv6Addr::from_bits(ip.to_bits() & (!0 << 80)), 48).into(),
     }
 }
 

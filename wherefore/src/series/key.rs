@@ -104,6 +104,15 @@ pub type InterfaceName = ArrayString<32>;
 const NET_V4: u8 = 24;
 const NET_V6: u8 = 48;
 
+/// The network of a remote address: /24, or /48 of IPv6.
+#[must_use]
+pub fn network(address: IpAddr) -> IpNet {
+    match address {
+        IpAddr::V4(address) => IpNet::V4(Ipv4Net::new_assert(address, NET_V4).trunc()),
+        IpAddr::V6(address) => IpNet::V6(Ipv6Net::new_assert(address, NET_V6).trunc()),
+    }
+}
+
 /// Names a series: stable as long as what it is about goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -156,11 +165,7 @@ impl SeriesKey {
     /// The network of a remote address, `toward` it or from it.
     #[must_use]
     pub fn net(address: IpAddr, toward: bool) -> Self {
-        let net = match address {
-            IpAddr::V4(address) => IpNet::V4(Ipv4Net::new_assert(address, NET_V4).trunc()),
-            IpAddr::V6(address) => IpNet::V6(Ipv6Net::new_assert(address, NET_V6).trunc()),
-        };
-        Self::Net { net, toward }
+        Self::Net { net: network(address), toward }
     }
 
     /// An interface of this name, one way.

@@ -81,7 +81,8 @@ pub(super) fn hash(key: &SeriesKey) -> u64 {
     HASHER.hash_one(key)
 }
 
-/// The series of one level that carried something in one interval, without the agent's own flows.
+/// The series of one level that carried something in one interval, without the agent's own flows and
+/// those that are ignored.
 ///
 /// A series holds what the busiest interface and direction carried of it: a packet seen twice (routed, bridged, on `lo`)
 /// counts once; what is spread over several uplinks is told too low.
@@ -103,7 +104,7 @@ impl Measured {
             first: HashTable::with_capacity(expected),
             keys: Vec::with_capacity(expected),
         };
-        let flows = snapshot.flows.iter().filter(|flow| !flow.own);
+        let flows = snapshot.flows.iter().filter(|flow| !flow.own && !flow.ignored);
         if level == Level::Interface {
             measured.add_interfaces(flows, snapshot, unit);
             return measured;

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(crate) use self::store::Entry;
 pub use self::{
     gap::{Gaps, Step},
-    key::{InterfaceName, Level, Metric, SeriesKey, Transport, Unit, endpoint},
+    key::{InterfaceName, Level, Metric, SeriesKey, Transport, Unit, endpoint, network},
     measure::{Carried, Measured},
     memory::{BUSY_LEAST, EVIDENCE, Exact, Head, Series},
     store::{Bounds, Newest, Store},

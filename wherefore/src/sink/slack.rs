@@ -10,6 +10,7 @@ use super::{Answer, Request, Sink, Verdict};
 use crate::{
     alert::{Alert, text},
     clean::is_hostile,
+    finding::Finding,
     series::Metric,
     units::{format_bytes, format_duration},
 };
@@ -99,6 +100,51 @@ impl Sink for Slack {
 fn message(alert: &Alert) -> Value {
     let finding = &alert.finding;
     let sentence = alert.sentence();
+    let (what, mut fields) = match finding.broken() {
+        Some(broken) => {
+            let rule = [
+                ("Condition", broken.rule.condition.to_string()),
+                ("Severity", broken.rule.severity.name().to_owned()),
+            ];
+            ("Rule broken", rule.to_vec())
+        }
+        None => ("Unusual traffic", judged(finding)),
+    };
+    if !finding.contributors.is_empty() {
+        fields.push((
+            "Most of it",
+            finding.contributors.iter().map(text::share).collect::<Vec<_>>().join(", "),
+        ));
+    }
+    let fields: Vec<Value> =
+        fields.into_iter().map(|(name, value)| mrkdwn(&format!("*{name}*\n"), &value, FIELD)).collect();
+    let mut context =
+        format!("{} · {} · {}", text::place(finding), text::seconds(finding), text::unit(finding));
+    if alert.suppressed > 0 {
+        context.push_str(&format!(" · {} more held back since it was last told", alert.suppressed));
+    }
+    json!({
+        "text": escaped(&format!("{}: {sentence}", alert.host), SECTION),
+        "unfurl_links": false,
+        "unfurl_media": false,
+        "blocks": [
+            {
+                "type": "header",
+                "text": {
+                    "type": "plain_text",
+                    "text": escaped(&format!("{what} on {}", alert.host), HEADER),
+                    "emoji": false,
+                },
+            },
+            { "type": "section", "text": mrkdwn("", &sentence, SECTION) },
+            { "type": "section", "fields": fields },
+            { "type": "context", "elements": [mrkdwn("", &context, FIELD)] },
+        ],
+    })
+}
+
+/// What the detector judged.
+fn judged(finding: &Finding) -> Vec<(&'static str, String)> {
     let usual = &finding.usual;
     let methods: Vec<String> =
         finding.evaluation.parts.iter().map(|part| format!("{} {:.2}", part.method, part.value)).collect();
@@ -126,37 +172,7 @@ fn message(alert: &Alert) -> Value {
     if !methods.is_empty() {
         fields.push(("Methods", methods.join(", ")));
     }
-    if !finding.contributors.is_empty() {
-        fields.push((
-            "Most of it",
-            finding.contributors.iter().map(text::share).collect::<Vec<_>>().join(", "),
-        ));
-    }
-    let fields: Vec<Value> =
-        fields.into_iter().map(|(name, value)| mrkdwn(&format!("*{name}*\n"), &value, FIELD)).collect();
-    let mut context =
-        format!("{} · {} · {}", text::place(finding), text::seconds(finding), text::unit(finding));
-    if alert.suppressed > 0 {
-        context.push_str(&format!(" · {} more held back since it was last told", alert.suppressed));
-    }
-    json!({
-        "text": escaped(&format!("{}: {sentence}", alert.host), SECTION),
-        "unfurl_links": false,
-        "unfurl_media": false,
-        "blocks": [
-            {
-                "type": "header",
-                "text": {
-                    "type": "plain_text",
-                    "text": escaped(&format!("Unusual traffic on {}", alert.host), HEADER),
-                    "emoji": false,
-                },
-            },
-            { "type": "section", "text": mrkdwn("", &sentence, SECTION) },
-            { "type": "section", "fields": fields },
-            { "type": "context", "elements": [mrkdwn("", &context, FIELD)] },
-        ],
-    })
+    fields
 }
 
 /// A text object: our own `markup` as it is, then outside `text` escaped, `limit` for both.

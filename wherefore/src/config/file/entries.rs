@@ -67,7 +67,7 @@ pub struct Capture {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Series {
-    level: Option<Written<OneOf<Level>>>,
+    level: Option<List<OneOf<Level>>>,
     bytes: Option<Written<OneOf<Unit>>>,
     max_series: Option<Written<Whole>>,
     expire_after: Option<Written<Whole>>,
@@ -89,6 +89,7 @@ pub struct Detection {
     anom_delay: Option<bool>,
     alert_threshold: Option<f64>,
     min_bytes: Option<Written<Size>>,
+    min_flows: Option<Written<Whole>>,
     min_history: Option<Written<Whole>>,
     min_factor: Option<f64>,
 }
@@ -140,14 +141,12 @@ pub struct OverrideEntry {
     #[serde(rename = "match")]
     #[schemars(with = "MatchEntry")]
     pub wanted: Spanned<MatchEntry>,
-    /// Never alert on it.
+    /// Never alert on it: it is part of no series.
     pub ignore: Option<bool>,
     /// In place of min_bytes of [detection].
     pub min_bytes: Option<Written<Size>>,
-    /// In place of min_factor of [detection].
-    pub min_factor: Option<f64>,
-    /// In place of alert_threshold of [detection].
-    pub alert_threshold: Option<f64>,
+    /// So many flows in an interval must there be to alert on their number; 50 elsewhere.
+    pub min_flows: Option<Written<Whole>>,
 }
 
 /// What a flow must have. Of several values of one key any will do.

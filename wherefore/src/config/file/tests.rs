@@ -145,15 +145,15 @@ fn every_fault_is_told_with_its_place_and_what_is_allowed() {
         ),
         (
             "[[override]]\nmatch = { prefix = '192.0.2.0/24' }",
-            &[
-                "f:2:9: an override that changes nothing: give ignore = true, min_bytes, min_factor or alert_threshold",
-            ],
+            &["f:2:9: an override that changes nothing: give ignore = true, min_bytes or min_flows"],
         ),
         (
-            "[[override]]\nmatch = {}\nmin_factor = -1.0\n[[override]]\nignore = true\nmatch = { port = 5 }",
+            "[[override]]\nmatch = {}\nmin_flows = -1\n[[override]]\nmin_bytes = 5\nmatch = { port = 5 }",
             &[
-                "f:2:9: min_factor: allowed is 0 or more",
+                "f:3:13: -1: give a whole number, 0 or more",
+                "f:6:9: port: what is judged has addresses and no ports or protocol; only ignore = true can ask for them",
                 "f:6:9: never used: an override before it matches all of this",
+                "f:2:9: an override that changes nothing: give ignore = true, min_bytes or min_flows",
             ],
         ),
         ("[[override]]\nignore = true", &["f:1:1: \"match\" is missing"]),

@@ -27,6 +27,7 @@ pub mod selftest;
 pub mod series;
 pub mod sink;
 pub mod snapshot;
+pub mod state;
 pub mod time;
 pub mod tune;
 pub mod units;

@@ -91,3 +91,55 @@ impl Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
+
+    fn form() -> Form {
+        Form { settings: Vec::new(), limit: 1000 }
+    }
+
+    #[tokio::test]
+    async fn saves_every_ten_minutes_and_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || StateDir::open(folder.path()).unwrap();
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let mut keeper = Keeper::new(open(), form());
+        assert!(!keeper.is_due(minutes(9)));
+        assert!(keeper.is_due(minutes(1)));
+        keeper.save(Learned { until: NOW, value: 1_u8 });
+        assert!(!keeper.is_due(minutes(9)));
+        keeper.written().await;
+        assert_eq!(keeper.place.dir.load::<u8>(&form(), NOW).unwrap().unwrap().value, 1);
+        assert!(keeper.is_due(minutes(1)));
+        keeper.finish(Learned { until: NOW, value: 2_u8 }).await;
+        assert_eq!(open().load::<u8>(&form(), NOW).unwrap().unwrap().value, 2);
+    }
+
+    #[tokio::test]
+    async fn one_save_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(StateDir::open(folder.path()).unwrap(), form());
+        let (end, held) = tokio::sync::oneshot::channel::<()>();
+        keeper.writing = Some(tokio::spawn(async { drop(held.await) }));
+        assert!(!keeper.is_due(SAVE_EVERY));
+        end.send(()).unwrap();
+        keeper.written().await;
+        assert!(keeper.is_due(Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_remembered_until_a_save_succeeds() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(StateDir::open(folder.path()).unwrap(), form());
+        for (bytes, failing) in [(2000, true), (2000, true), (10, false)] {
+            keeper.save(Learned { until: NOW, value: vec![1_u8; bytes] });
+            keeper.written().await;
+            assert_eq!(keeper.place.failing.load(Ordering::Relaxed), failing);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 mod file;
 mod keeper;
+mod place;
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
@@ -20,6 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::{
     file::{EncodeError, Learned, OLDEST, Unfit, VERSION},
     keeper::{Keeper, SAVE_EVERY},
+    place::{DEFAULT, Place},
 };
 use crate::time::Timestamp;
 

@@ -15,6 +15,8 @@ use nix::{
     unistd::Pid,
 };
 
+use tempfile::TempDir;
+
 use crate::netns::Netns;
 
 /// The `wherefore` binary: `$WHEREFORE_BIN`, else the one beside the running test in the target directory.
@@ -34,6 +36,11 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// What names the agent's directory where no flag does, so that no test writes to this machine's own.
+pub const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
+/// No directory, and none can be made of it.
+pub const NO_STATE: &str = "/dev/null/state";
+
 /// One of the agent's output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -47,6 +54,8 @@ pub enum Stream {
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
+    /// Where it keeps what it learned, unless that was said.
+    _state: Option<TempDir>,
     output: Arc<Output>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -86,12 +95,18 @@ pub fn run_agent<S: AsRef<OsStr>>(netns: Option<&Netns>, arguments: &[S]) -> Age
 }
 
 impl Agent {
-    /// Starts a prepared command (environment, working directory) with captured output.
+    /// Starts a prepared command (environment, working directory) with captured output. What it learns is gone with
+    /// it, unless the command names a directory or sets `STATE_DIRECTORY`.
     ///
     /// # Panics
     /// When it cannot be started.
     #[must_use]
     pub fn start(netns: Option<&Netns>, command: &mut Command) -> Self {
+        let said = command.get_envs().any(|(name, _)| name == STATE_DIRECTORY);
+        let state = (!said).then(|| tempfile::tempdir().unwrap_or_else(|error| panic!("{error}")));
+        if let Some(state) = &state {
+            command.env(STATE_DIRECTORY, state.path());
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = match netns {
             Some(netns) => netns.spawn(command),
@@ -106,7 +121,7 @@ impl Agent {
         if let Some(err) = child.stderr.take() {
             readers.push(follow(Stream::Err, err, &output));
         }
-        Self { child, output, readers }
+        Self { child, _state: state, output, readers }
     }
 
     /// Process id.

@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::agent::binary;
+use crate::agent::{NO_STATE, STATE_DIRECTORY, binary};
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +35,13 @@ impl Said {
     }
 }
 
-/// The binary with standard input closed and nothing of the environment that changes what it does.
+/// The binary with standard input closed and nothing of the environment that changes what it does; it keeps
+/// nothing of what it learns.
 #[must_use]
 pub fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
     let mut command = Command::new(binary());
     command.args(arguments).stdin(Stdio::null());
-    command.env_remove("WHEREFORE_SLACK_URL").env_remove("NO_COLOR");
+    command.env_remove("WHEREFORE_SLACK_URL").env_remove("NO_COLOR").env(STATE_DIRECTORY, NO_STATE);
     command
 }
 

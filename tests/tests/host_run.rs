@@ -33,7 +33,7 @@ fn command(before: &[&str], arguments: &[&str]) -> Command {
     words.push(program.into());
     words.extend(arguments.iter().map(std::ffi::OsString::from));
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]);
+    command.args(&words[1..]).arg("--no-state");
     command
 }
 

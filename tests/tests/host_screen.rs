@@ -52,7 +52,12 @@ impl Screen {
         let (own, program) = terminal();
         let stdio = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap_or_else(|error| panic!("{error}")));
         let mut command = Command::new(agent::binary());
-        command.args(arguments).stdin(stdio(&program)).stdout(stdio(&program)).stderr(stdio(&program));
+        command
+            .args(arguments)
+            .arg("--no-state")
+            .stdin(stdio(&program))
+            .stdout(stdio(&program))
+            .stderr(stdio(&program));
         // SAFETY: between fork and exec only setsid(2) and ioctl(2) are called, which are async-signal-safe.
         unsafe {
             command.pre_exec(|| {

@@ -9,7 +9,7 @@ use crate::{
     detect::{self, anomalyzer::SettingsError},
     judge,
     rules::{Override, Rule},
-    series, sink,
+    series, sink, state,
 };
 
 /// Everything `wherefore run` and `wherefore replay` need.
@@ -41,6 +41,10 @@ pub struct Config {
     pub slack: Option<sink::slack::Settings>,
     /// Exit with 10 if anything alerted.
     pub fail_on_alert: bool,
+    /// Where what was learned outlasts the agent.
+    pub state: state::Place,
+    /// Score and learn, but tell nobody.
+    pub learn: bool,
     /// What was decided or has no effect, one sentence each; to be logged at start.
     pub notes: Vec<String>,
 }

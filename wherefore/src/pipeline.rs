@@ -1,12 +1,14 @@
 //! The one place that wires everything: backend → judge → life cycle → sinks, with an observer
 //! that shows each interval to a person.
 
+mod learned;
 mod pump;
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+pub use self::learned::form;
 use self::pump::Pump;
 use crate::{
     alert::{Alert, Lifecycle},
@@ -21,6 +23,7 @@ use crate::{
     series,
     sink::{self, Sinks},
     snapshot::Snapshot,
+    state::Keeper,
     time::Timestamp,
 };
 
@@ -68,6 +71,8 @@ pub struct Outcome {
     pub length: Duration,
     /// Alerts told.
     pub alerts: u64,
+    /// Alerts that would have been told, where nobody was to be.
+    pub untold: Option<u64>,
     /// The series remembered, and those there was no room for.
     pub series: series::Counters,
     /// Findings that were not told, as another one had the same cause.
@@ -95,6 +100,7 @@ pub struct Stages {
     start: Option<Timestamp>,
     end: Timestamp,
     alerts: u64,
+    untold: Option<u64>,
 }
 
 impl Stages {
@@ -124,6 +130,7 @@ impl Stages {
             start: None,
             end: Timestamp::default(),
             alerts: 0,
+            untold: config.learn.then_some(0),
         })
     }
 
@@ -138,7 +145,11 @@ impl Stages {
             );
         }
         findings.splice(0..0, self.broken(snapshot));
-        let alerts = self.lifecycle.admit(findings, snapshot.end);
+        let mut alerts = self.lifecycle.admit(findings, snapshot.end);
+        if let Some(untold) = &mut self.untold {
+            *untold += alerts.len() as u64;
+            alerts.clear();
+        }
         self.totals.add(snapshot);
         self.start.get_or_insert(snapshot.start);
         self.end = snapshot.end;
@@ -165,13 +176,21 @@ impl Stages {
         }
         broken.into_iter().map(|broken| Finding::of_rule(broken, self.interval)).collect()
     }
+
+    /// Series remembered.
+    #[must_use]
+    pub fn series(&self) -> u64 {
+        self.judge.counters().held
+    }
 }
 
-/// Runs until the backend has no more, fails, or `signals` says stop; then waits for undelivered alerts.
+/// Runs until the backend has no more, fails, or `signals` says stop; then saves what was learned and waits for
+/// undelivered alerts.
 pub async fn run(
     mut stages: Stages,
     backend: Box<dyn Backend>,
     sinks: Sinks,
+    mut keeper: Option<Keeper>,
     signals: &mut mpsc::Receiver<Signal>,
     mut observe: impl FnMut(Event<'_>),
 ) -> Outcome {
@@ -198,6 +217,12 @@ pub async fn run(
                         sinks.tell(alert);
                     }
                     observe(Event::Interval { snapshot: &snapshot, alerts: &alerts, alerts_so_far: stages.alerts });
+                    if let Some(keeper) = &mut keeper
+                        && keeper.is_due(snapshot.length)
+                        && let Some(learned) = stages.learned()
+                    {
+                        keeper.save(learned);
+                    }
                 }
                 Some(Err(fault)) => {
                     observe(Event::Failed(&fault));
@@ -232,9 +257,11 @@ pub async fn run(
         observe(Event::Failed(&fault));
         outcome.faults.push(fault);
     }
+    let learned = keeper.zip(if at_once { None } else { stages.learned() });
     outcome.totals = stages.totals;
     outcome.length = stages.start.map(|start| stages.end.since(start)).unwrap_or_default();
     outcome.alerts = stages.alerts;
+    outcome.untold = stages.untold;
     outcome.series = stages.judge.counters();
     outcome.folded = stages.judge.folded();
     outcome.interval = stages.interval;
@@ -248,8 +275,13 @@ pub async fn run(
     if waiting > 0 {
         observe(Event::Draining(waiting));
     }
+    let saved = async {
+        if let Some((keeper, learned)) = learned {
+            keeper.finish(learned).await;
+        }
+    };
     tokio::select! {
-        ended = sinks.shutdown(DELIVERY_DEADLINE) => outcome.sinks = Some(ended),
+        (ended, ()) = async { tokio::join!(sinks.shutdown(DELIVERY_DEADLINE), saved) } => outcome.sinks = Some(ended),
         () = stopped_again(signals) => {}
     }
     outcome

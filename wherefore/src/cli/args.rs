@@ -10,7 +10,7 @@ use clap::{
 
 use super::values;
 pub use super::watch_args::{
-    AlertArgs, Bound, DetectionArgs, DetectorArgs, FilterArgs, Secret, SeriesArgs, WatchArgs,
+    AlertArgs, Bound, DetectionArgs, DetectorArgs, FilterArgs, Secret, SeriesArgs, StateArgs, WatchArgs,
 };
 use crate::{
     backend::{
@@ -91,6 +91,9 @@ pub struct RunArgs {
     /// Interval, series, detector, alerts.
     #[command(flatten)]
     pub watch: WatchArgs,
+    /// What outlasts the agent.
+    #[command(flatten)]
+    pub state: StateArgs,
     /// Verbosity and colour.
     #[command(flatten)]
     pub common: CommonArgs,

@@ -1,7 +1,13 @@
 //! From arguments to validated settings. Everything is checked before anything is attached. Pure but for
 //! the file reader handed in.
 
-use std::{fmt::Display, io, ops::RangeInclusive, path::Path, time::Duration};
+use std::{
+    fmt::Display,
+    io,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::args::{
     AlertArgs, CaptureArgs, CountingArgs, FilterArgs, FlowsArgs, ReplayArgs, RunArgs, SeriesArgs, TuneArgs,
@@ -16,6 +22,7 @@ use crate::{
     render::Format,
     series,
     sink::{log, slack},
+    state,
     units::{format_duration, parse_duration},
 };
 
@@ -31,7 +38,13 @@ impl Config {
     pub fn run(args: &RunArgs, original: bool, read: ReadFile) -> Result<Self, ConfigError> {
         let mut notes = Vec::new();
         let source = live(&args.capture, &args.counting, &args.watch.filter, &mut notes)?;
-        watch(&args.watch, source, original, read, notes)
+        let state = match not_empty(&args.state.state_dir) {
+            _ if args.state.no_state => state::Place::Nowhere,
+            Some(dir) => state::Place::Named(dir),
+            None => state::Place::Usual,
+        };
+        let config = watch(&args.watch, source, original, read, notes)?;
+        Ok(Self { state, learn: args.state.learn, ..config })
     }
 
     /// The settings of `wherefore replay`.
@@ -223,7 +236,6 @@ fn watch(
     let detection = detection::settings(&args.detection, original)?;
     notes.extend(detection.notes);
     let slack = slack(&args.alerts, read, &mut notes)?;
-    let not_empty = |path: &Option<std::path::PathBuf>| path.clone().filter(|p| !p.as_os_str().is_empty());
     Ok(Config {
         source,
         interval: within_time("--interval", args.interval, INTERVALS)?,
@@ -244,8 +256,14 @@ fn watch(
         archive_dir: not_empty(&args.alerts.archive_dir),
         slack,
         fail_on_alert: args.alerts.fail_on_alert,
+        state: state::Place::Nowhere,
+        learn: false,
         notes,
     })
+}
+
+fn not_empty(path: &Option<PathBuf>) -> Option<PathBuf> {
+    path.clone().filter(|path| !path.as_os_str().is_empty())
 }
 
 fn filter(args: &FilterArgs) -> CidrFilter {

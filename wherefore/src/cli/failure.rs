@@ -6,7 +6,7 @@ use crate::{
     backend,
     config::{ConfigError, exit, file::FileError},
     detect::anomalyzer::SettingsError,
-    sink,
+    sink, state,
 };
 
 /// What stopped a command before or while it ran.
@@ -27,6 +27,9 @@ pub enum Failure {
     /// Nobody could be told.
     #[error(transparent)]
     Sink(#[from] sink::Error),
+    /// The directory of what was learned cannot be used.
+    #[error(transparent)]
+    State(#[from] state::OpenError),
     /// A directory or a stream that is not to be had.
     #[error("{what}: {source}")]
     Io {
@@ -51,7 +54,7 @@ impl Failure {
             Self::Config(error) => error.exit_code(),
             Self::Detector(_) => exit::USAGE,
             Self::Backend(error) => exit::of_backend(error),
-            Self::Sink(_) | Self::File(_) => exit::CONFIG,
+            Self::Sink(_) | Self::File(_) | Self::State(_) => exit::CONFIG,
             Self::Io { .. } => exit::FAILURE,
         }
     }

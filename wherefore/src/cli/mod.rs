@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod failure;
 pub mod flows;
 pub mod interfaces;
+mod learning;
 pub mod legacy;
 mod logging;
 mod old_filter;

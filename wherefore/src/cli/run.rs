@@ -13,6 +13,7 @@ use super::{
     Parsed,
     args::Command,
     failure::Failure,
+    learning::Held,
     logging::{self, ALERT, FILE},
     say,
     screen::{LastLines, Lines, LiveScreen},
@@ -80,7 +81,8 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
         .build()
         .map_err(Failure::io("cannot start the async runtime"))?;
     let result = runtime.block_on(async {
-        let stages = Stages::new(config, hostname())?;
+        let mut stages = Stages::new(config, hostname())?;
+        let held = Held::open(&config.state, std::env::var_os("STATE_DIRECTORY").as_deref())?;
         let sinks = Sinks::start(&config.log, config.slack.as_ref())?.with_text_log(text_log);
         // Nothing was attached so far, and everything has been checked.
         listen(&signal, terminal)?;
@@ -102,10 +104,14 @@ pub fn run(config: &Config, parsed: &Parsed, format: Format) -> Result<u8, Failu
                 tracing::info!("reading {}; intervals of {interval}", files.join(", "));
             }
         }
+        let keeper = held.resume(&mut stages, config);
+        if config.learn {
+            tracing::info!("--learn: nobody is told of anything");
+        }
         let mut viewer = Viewer::new(follow, color, description, config, last_lines, Lines(signal.clone()))?;
         viewer.explain = matches!(&parsed.command, Command::Replay(args) if args.explain);
         let outcome =
-            pipeline::run(stages, backend, sinks, &mut signals, |event| viewer.observe(&event)).await;
+            pipeline::run(stages, backend, sinks, keeper, &mut signals, |event| viewer.observe(&event)).await;
         let unwritten = viewer.unwritten;
         let alerts = std::mem::take(&mut viewer.alerts);
         drop(viewer);
@@ -178,6 +184,10 @@ fn close(
     }
     let mut figures = render::closing(&outcome.totals, outcome.length, outcome.alerts);
     figures += &render::too_short(outcome.totals.intervals, outcome.least_intervals, outcome.interval);
+    if let Some(untold) = outcome.untold {
+        let alerts = if untold == 1 { "alert" } else { "alerts" };
+        let _ = writeln!(figures, "--learn: {untold} {alerts} would have been told");
+    }
     let series::Counters { turned_away, replaced, .. } = outcome.series;
     if turned_away + replaced > 0 {
         let _ =

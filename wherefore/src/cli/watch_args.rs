@@ -269,6 +269,22 @@ pub struct AlertArgs {
     pub fail_on_alert: bool,
 }
 
+/// What outlasts the agent.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Learning")]
+pub struct StateArgs {
+    /// Directory in which what was learned outlasts the agent, made if missing [default: $STATE_DIRECTORY, else
+    /// /var/lib/wherefore]
+    #[arg(long, value_name = "DIR", value_parser = values::directory())]
+    pub state_dir: Option<PathBuf>,
+    /// Keep nothing of what is learned, and begin anew
+    #[arg(long, conflicts_with = "state_dir")]
+    pub no_state: bool,
+    /// Score and learn, but tell nobody; the closing figures say how often it would have alerted
+    #[arg(long)]
+    pub learn: bool,
+}
+
 /// Text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);

@@ -17,6 +17,7 @@ use crate::{
     rules::Overrides,
     series::{self, Counters},
     snapshot::Snapshot,
+    time::Timestamp,
 };
 
 /// A judge, whatever its detector.
@@ -42,6 +43,19 @@ pub enum AnySaved {
     Spot(Saved<spot::Memory>),
     /// With the [`Anomalyzer`].
     Anomalyzer(Saved<()>),
+}
+
+impl AnySaved {
+    /// As [`Saved::until`].
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Auto(saved) => saved.until(),
+            Self::Ewma(saved) => saved.until(),
+            Self::Spot(saved) => saved.until(),
+            Self::Anomalyzer(saved) => saved.until(),
+        }
+    }
 }
 
 /// The same of each.

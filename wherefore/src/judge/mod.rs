@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, time::Duration};
 use self::class::{Class, Demands, Interval, Unusual};
 pub use self::{
     any::{AnyJudge, AnySaved},
-    saved::{Saved, WrongVersion},
+    saved::{Saved, VERSION, WrongVersion},
     settings::{Settings, Thresholds},
 };
 use crate::{

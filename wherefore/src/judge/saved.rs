@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{Class, Judge, class::Newcomers, state::State};
 use crate::{
     detect::Detector,
-    series::{Entry, Exact, Level, Metric, SeriesKey},
+    series::{Entry, Exact, Gaps, Level, Metric, Series, SeriesKey},
+    time::Timestamp,
 };
 
 /// Grows with each change of what is saved, or of what a detector remembers.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// What a judge has learned: bounded as its stores are. Interfaces are there by name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,7 +20,17 @@ pub struct Saved<M> {
     /// Nanoseconds of an interval: what was learned of others says nothing.
     interval: u64,
     now: u32,
+    /// End of the last recorded interval, nanoseconds since 1970.
+    end: Option<u64>,
     classes: Vec<SavedClass<M>>,
+}
+
+impl<M> Saved<M> {
+    /// When the last recorded interval ended; `None` before the first.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        self.end.map(Timestamp)
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,6 +72,7 @@ where
             version: VERSION,
             interval: self.nanos(),
             now: self.now,
+            end: self.gaps.end().map(|end| end.0),
             classes: self.classes.iter().map(save).collect(),
         }
     }
@@ -78,6 +90,7 @@ where
             return Err(WrongVersion::Interval);
         }
         self.now = saved.now;
+        self.gaps = Gaps::since(saved.until());
         for saved in saved.classes {
             let class = self
                 .classes

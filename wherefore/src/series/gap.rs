@@ -25,6 +25,18 @@ pub struct Gaps {
 }
 
 impl Gaps {
+    /// Those after intervals of which the last ended then; `None`: there was none.
+    #[must_use]
+    pub const fn since(end: Option<Timestamp>) -> Self {
+        Self { end }
+    }
+
+    /// End of the last recorded interval.
+    #[must_use]
+    pub const fn end(&self) -> Option<Timestamp> {
+        self.end
+    }
+
     /// Takes in the next recorded interval.
     ///
     /// What lies between the last one's end and its start, and what its span is longer than its measured length (a
@@ -80,6 +92,9 @@ mod tests {
         assert_eq!(missing(&[interval(0, 5, 5), interval(5, 3_610, 5)]), [0, 720]);
         assert_eq!(missing(&[interval(0, 5, 5), interval(65, 70, 5)]), [0, 12]);
         assert_eq!(missing(&[interval(5, 3_610, 5)]), [0], "of the first nothing is known");
+        let mut gaps = Gaps::since(Some(at(5)));
+        assert_eq!(gaps.step(&interval(65, 70, 5), INTERVAL).missing, 12, "of the one before a restart");
+        assert_eq!(gaps.end(), Some(at(70)));
     }
 
     #[test]

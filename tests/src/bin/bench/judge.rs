@@ -1,6 +1,10 @@
 //! What judging an interval costs, by series.
 
-use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
@@ -10,6 +14,7 @@ use wherefore::{
     locality::Locality,
     series::{self, Level},
     snapshot::{Flow, Snapshot},
+    state::{Form, Learned, StateDir},
     time::Timestamp,
 };
 use wherefore_common::{FlowCounters, FlowKey};
@@ -56,7 +61,42 @@ pub fn measure(scope: Scope) -> Result<Vec<Table>> {
         pairs.div_ceil(250)
     );
     let columns = ["ns a pair", "ms an interval", "bytes a pair"].map(str::to_owned).to_vec();
-    Ok(vec![Table { name: "judge", about, columns, rows }])
+    Ok(vec![Table { name: "judge", about, columns, rows }, saving(pairs)?])
+}
+
+/// What it costs to save what was learned of so many pairs: the judge waits for the copy alone.
+fn saving(pairs: u32) -> Result<Table> {
+    let series = series::Settings { max_series: pairs as usize, ..series::Settings::default() };
+    let settings = Settings { thresholds: Thresholds::default(), budget: Some(1.0) };
+    let mut traffic = Traffic::new(pairs);
+    let mut judge = Judge::new(series.clone(), INTERVAL, settings, Auto::new(INTERVAL));
+    for number in 0..WARM {
+        judge.judge(traffic.interval(number));
+    }
+    let folder = tempfile::tempdir_in(crate::folder()).context("cannot make a folder")?;
+    let dir = StateDir::open(folder.path())?;
+    let form = Form { settings: Vec::new(), limit: 1 << 30 };
+    let mut rows = Vec::new();
+    let mut add = |name: &str, start: Instant, bytes: Option<u64>| {
+        let bytes = bytes.map_or(Cell::Text("-".into()), |bytes| Cell::Number(bytes as f64 / 1e6, 1));
+        rows.push((name.to_owned(), vec![Cell::Number(start.elapsed().as_secs_f64() * 1e3, 0), bytes]));
+    };
+    let start = Instant::now();
+    let value = judge.save();
+    add("copy", start, None);
+    let learned = Learned { until: Timestamp(0), value };
+    let start = Instant::now();
+    dir.save(&form, &learned)?;
+    add("write", start, Some(std::fs::metadata(folder.path().join("learned.bin"))?.len()));
+    drop(learned);
+    let start = Instant::now();
+    let learned = dir.load(&form, Timestamp(0))?.context("nothing was saved")?;
+    add("read", start, None);
+    let start = Instant::now();
+    Judge::new(series, INTERVAL, settings, Auto::new(INTERVAL)).load(learned.value)?;
+    add("take in", start, None);
+    let about = format!("Saving what was learned of {pairs} pairs, and of their networks and interfaces, and reading it.");
+    Ok(Table { name: "state", about, columns: ["ms", "MB"].map(str::to_owned).to_vec(), rows })
 }
 
 struct Cost {

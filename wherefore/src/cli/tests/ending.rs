@@ -52,7 +52,7 @@ fn run(then: Then, stop: bool) -> Outcome {
         let sinks = Sinks::start(&config.log, None).unwrap();
         let (signal, mut signals) = mpsc::channel(8);
         let backend = Box::new(Script { then, description: Description::default(), polls: 0 });
-        pipeline::run(stages, backend, sinks, &mut signals, |event| {
+        pipeline::run(stages, backend, sinks, None, &mut signals, |event| {
             if stop && matches!(event, Event::Interval { .. }) {
                 signal.try_send(Signal::Stop).unwrap();
             }

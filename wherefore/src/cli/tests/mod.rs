@@ -23,6 +23,7 @@ use crate::{
     filter::CidrFilter,
     judge::Thresholds,
     series::{Level, Unit},
+    state::Place,
 };
 
 const SLACK: &str = "https://hooks.slack.com/services/your/integration/keys/here";
@@ -379,5 +380,27 @@ fn forcing_native_xdp_where_it_was_not_asked_for_is_said() {
         assert_eq!(config.notes.len(), notes, "{line}: {:?}", config.notes);
         let Source::Live { settings, .. } = config.source else { panic!("{line}: not live") };
         assert_eq!(settings.force_xdp, line.contains("force"), "{line}");
+    }
+}
+
+#[test]
+fn what_was_learned_is_kept_where_it_was_said() {
+    for (line, place) in [
+        ("wherefore", Place::Usual),
+        ("wherefore run --state-dir=", Place::Usual),
+        ("wherefore -state_dir=/srv/learned", Place::Named("/srv/learned".into())),
+        ("wherefore run --no-state", Place::Nowhere),
+        ("wherefore replay a.pcap", Place::Nowhere),
+    ] {
+        let config = config(line);
+        assert_eq!((config.state, config.learn), (place, false), "{line}");
+    }
+    assert!(config("wherefore --learn").learn);
+    assert!(refused("wherefore --no-state --state-dir /srv/learned").contains("cannot be used with"));
+    for flag in ["--state-dir=/srv/learned", "--no-state", "--learn"] {
+        assert!(
+            refused(&format!("wherefore replay a.pcap {flag}")).contains("unexpected argument"),
+            "{flag}"
+        );
     }
 }

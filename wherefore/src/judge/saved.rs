@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{Class, Judge, class::Newcomers, state::State};
 use crate::{
     detect::Detector,
-    series::{Entry, Exact, Gaps, Level, Metric, Series, SeriesKey},
+    series::{Entry, Exact, Gaps, Level, Metric, SeriesKey},
     time::Timestamp,
 };
 

@@ -153,7 +153,7 @@ fn a_bad_value_is_named_with_what_is_allowed() {
         (&["--anom-gv-cap", "10001"], &["--anom-gv-cap 10001", "1 to 10000"]),
         (&["--alert-threshold", "1"], &["--alert-threshold 1", "0 to below 1"]),
         (&["--min-history", "0"], &["--min-history 0", "1 to"]),
-        (&["--level", "net"], &["'net'", "--level", "pair, flow"]),
+        (&["--level", "process"], &["'process'", "--level", "flow, pair"]),
         (&["--include", "192.0.2.0/33"], &["'192.0.2.0/33'", "--include", "192.0.2.0/24"]),
         (&["--format", "xml"], &["'xml'", "table, json, jsonl, csv"]),
         (&["--loglevel", "loud"], &["'loud'", "debug, info, warn, error"]),

@@ -115,7 +115,7 @@ async fn an_alert_arrives_word_for_word_and_is_in_the_log() {
     let body: serde_json::Value = serde_json::from_str(&received[0].body).unwrap();
     assert_eq!(
         body["text"],
-        "web1: 192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), usually 12 to 40 MB"
+        "web1: 192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), usually 12 to 40 MB, highest in 25 min"
     );
     assert_eq!(body["channel"], "#ops");
     assert_eq!(body["blocks"].as_array().unwrap().len(), 4);

@@ -49,7 +49,13 @@ pub(super) fn lines(finding: &Finding) -> String {
 
 /// A probability; near 1 by what is missing, `1-2.1e-08`.
 fn chance(probability: f64) -> String {
-    if probability > 0.999 { format!("1-{:.1e}", 1.0 - probability) } else { format!("{probability:.3}") }
+    if probability == 1.0 {
+        "1".into()
+    } else if probability > 0.999 {
+        format!("1-{:.1e}", 1.0 - probability)
+    } else {
+        format!("{probability:.3}")
+    }
 }
 
 #[cfg(test)]
@@ -62,9 +68,9 @@ mod tests {
         assert_eq!(
             lines(&samples::burst().finding),
             "  part       value  weight  measured  alert above\n  \
-             magnitude  1-0.0e0    0.50      1.00\n  \
-             ks           0.860    0.50      1.00\n  \
-             all          0.930                        0.900\n  \
+             magnitude      1    0.50      1.00\n  \
+             ks         0.860    0.50      1.00\n  \
+             all        0.930                          0.900\n  \
              no alert with at most 60 MB"
         );
         let mut scan = samples::scan().finding;
@@ -72,7 +78,7 @@ mod tests {
         scan.threshold = 1.0 - 4.5e-7;
         scan.budget = Some(0.003125);
         let text = lines(&scan);
-        assert!(text.contains("\n  all        1-2.1e-8                     1-4.5e-7\n"), "{text}");
+        assert!(text.contains("\n  all        1-2.1e-8                       1-4.5e-7\n"), "{text}");
         assert!(
             text.ends_with("at most 17 flows; this series may cost 3.12e-3 false alerts a day"),
             "{text}"

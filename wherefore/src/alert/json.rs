@@ -44,8 +44,9 @@ pub struct Record<'a> {
     /// `rise`, `fall` or `silence`.
     trend: Trend,
     /// It was not known before: `usual` and `history` are of what newcomers carry.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     newcomer: bool,
+    /// The series in words.
+    series: String,
     /// Sender; this and the receiver at levels flow and pair only.
     #[serde(skip_serializing_if = "Option::is_none")]
     src: Option<std::net::IpAddr>,
@@ -106,9 +107,11 @@ pub struct Record<'a> {
     /// The pairs of addresses that made most of the change; at levels net and interface.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     contributors: Vec<Share>,
-    /// What had the same cause and was not told: how many, and the largest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    folded: Option<Folded>,
+    /// How many findings had the same cause and were not told.
+    folded: u64,
+    /// The largest of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    folded_top: Vec<Share>,
     /// The other direction, which was unusual too.
     #[serde(skip_serializing_if = "Option::is_none")]
     reverse: Option<Share>,
@@ -166,12 +169,6 @@ impl Share {
             share: Number((share * 1e3).round() / 1e3),
         }
     }
-}
-
-#[derive(Debug, Serialize)]
-struct Folded {
-    count: u64,
-    top: Vec<Share>,
 }
 
 /// Whole numbers without `.0`, as counters are; what is no number as `null`.
@@ -236,6 +233,7 @@ impl<'a> Record<'a> {
             metric: finding.metric,
             trend: finding.trend,
             newcomer: finding.newcomer,
+            series: finding.series.to_string(),
             src,
             dst,
             net,
@@ -264,10 +262,8 @@ impl<'a> Record<'a> {
             methods: &finding.evaluation.parts,
             history: Numbers(&finding.history),
             contributors: finding.contributors.iter().map(Share::of).collect(),
-            folded: (finding.folded.count > 0).then(|| Folded {
-                count: finding.folded.count,
-                top: finding.folded.top.iter().map(Share::of).collect(),
-            }),
+            folded: finding.folded.count,
+            folded_top: finding.folded.top.iter().map(Share::of).collect(),
             reverse: finding.reverse.as_ref().map(Share::of),
             suppressed: alert.suppressed,
             flow: match (src, dst) {
@@ -297,13 +293,13 @@ mod tests {
                 r#"{"time":"2023-11-14T22:13:25.000000000Z","level":"warning","msg":"Anomaly detected","#,
                 r#""summary":"192.0.2.7 sent 4.1 GB to 198.51.100.9 in 5 s (820 MB/s), usually 12 to 40 MB, highest in 25 min","#,
                 r#""host":"web1","interface":"eth0","direction":"egress","series_level":"pair","metric":"bytes","#,
-                r#""trend":"rise","src":"192.0.2.7","#,
+                r#""trend":"rise","newcomer":false,"series":"192.0.2.7 → 198.51.100.9","src":"192.0.2.7","#,
                 r#""dst":"198.51.100.9","bytes":4100000000,"unit":"ip","estimated":0,"interval_seconds":5,"rate":820000000,"#,
                 r#""usual":{"low":12000000,"median":20000000,"high":40000000},"probability":0.93,"#,
                 r#""threshold":0.9,"limit":60000000,"since":"2023-11-14T22:13:25.000000000Z","highest_for_seconds":1500,"#,
                 r#""methods":[{"method":"magnitude","value":1.0,"weight":0.5,"statistic":1.0},"#,
                 r#"{"method":"ks","value":0.86,"weight":0.5,"statistic":1.0}],"#,
-                r#""history":[12000000,20000000,40000000,4100000000],"suppressed":0,"#,
+                r#""history":[12000000,20000000,40000000,4100000000],"folded":0,"suppressed":0,"#,
                 r#""flow":"     192.0.2.7 ->   198.51.100.9","vector":[12000000,20000000,40000000,4100000000],"#,
                 r#""anomaly_probability":0.93}"#
             )
@@ -320,7 +316,7 @@ mod tests {
         let first = &value["contributors"][0];
         assert_eq!((&first["series"], &first["share"]), (&"203.0.113.9 → 192.0.2.1".into(), &0.62.into()));
         assert_eq!(
-            (&value["folded"]["count"], &value["folded"]["top"][0]["series_level"]),
+            (&value["folded"], &value["folded_top"][0]["series_level"]),
             (&3.into(), &"interface".into())
         );
         assert_eq!(value["reverse"]["series"], "to 203.0.113.0/24");

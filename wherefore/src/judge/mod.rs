@@ -112,14 +112,14 @@ impl<D: Detector> Judge<D> {
 
     /// Records an interval and judges it: what was unusual, the largest first.
     ///
-    /// Flows of the agent itself are left out. An interval cut short, or shorter than half of that asked for, is not
-    /// recorded ([`Thresholds::partial`]); the bytes of others are divided by their measured length.
+    /// Flows of the agent itself are left out. With a budget an interval cut short, or shorter than half of that asked
+    /// for, is not recorded; without, its bytes stay as they are. Those of others are divided by their measured length.
     pub fn judge(&mut self, snapshot: &Snapshot) -> Vec<Finding> {
         if !std::mem::replace(&mut self.begun, true) && self.skip_first {
             return Vec::new();
         }
         let partial = !snapshot.complete || snapshot.length * 2 < self.interval;
-        if partial && !self.settings.thresholds.partial {
+        if partial && self.settings.budget.is_some() {
             return Vec::new();
         }
         self.name_interfaces(snapshot);

@@ -27,15 +27,13 @@ pub struct Thresholds {
     /// ninetieth percentile of the last 32 earlier intervals that had bytes, of which there must be three. 0:
     /// no such demand.
     pub min_factor: f64,
-    /// Intervals that were cut short are judged too.
-    pub partial: bool,
 }
 
 impl Thresholds {
     /// What wherefore's first version did: every interval is judged, from the first on.
     #[must_use]
     pub const fn original() -> Self {
-        Self { probability: 0.6, min_bytes: 0, min_flows: 0, min_history: 1, min_factor: 0.0, partial: true }
+        Self { probability: 0.6, min_bytes: 0, min_flows: 0, min_history: 1, min_factor: 0.0 }
     }
 }
 
@@ -44,14 +42,7 @@ impl Thresholds {
 /// eleventh.
 impl Default for Thresholds {
     fn default() -> Self {
-        Self {
-            probability: 0.9,
-            min_bytes: 100_000,
-            min_flows: 50,
-            min_history: 10,
-            min_factor: 8.0,
-            partial: false,
-        }
+        Self { probability: 0.9, min_bytes: 100_000, min_flows: 50, min_history: 10, min_factor: 8.0 }
     }
 }
 

@@ -29,7 +29,7 @@ enum Inner {
     Auto(Judge<Auto>),
     Ewma(Judge<Ewma>),
     Spot(Judge<Spot>),
-    Anomalyzer(Judge<Anomalyzer>),
+    Anomalyzer(Box<Judge<Anomalyzer>>),
 }
 
 /// What a judge has learned, whatever its detector.
@@ -96,12 +96,8 @@ impl AnyJudge {
             }
             detect::Settings::Anomalyzer { settings: own, threshold } => {
                 let detector = Anomalyzer::new(own.clone())?.alerting_above(*threshold);
-                Inner::Anomalyzer(Judge::new(
-                    series,
-                    interval,
-                    Settings { budget: None, ..settings },
-                    detector,
-                ))
+                let settings = Settings { budget: None, ..settings };
+                Inner::Anomalyzer(Box::new(Judge::new(series, interval, settings, detector)))
             }
         }))
     }
@@ -113,7 +109,7 @@ impl AnyJudge {
             Inner::Auto(judge) => Inner::Auto(judge.skip_first()),
             Inner::Ewma(judge) => Inner::Ewma(judge.skip_first()),
             Inner::Spot(judge) => Inner::Spot(judge.skip_first()),
-            Inner::Anomalyzer(judge) => Inner::Anomalyzer(judge.skip_first()),
+            Inner::Anomalyzer(judge) => Inner::Anomalyzer(Box::new(judge.skip_first())),
         })
     }
 
@@ -124,7 +120,7 @@ impl AnyJudge {
             Inner::Auto(judge) => Inner::Auto(judge.with_overrides(overrides)),
             Inner::Ewma(judge) => Inner::Ewma(judge.with_overrides(overrides)),
             Inner::Spot(judge) => Inner::Spot(judge.with_overrides(overrides)),
-            Inner::Anomalyzer(judge) => Inner::Anomalyzer(judge.with_overrides(overrides)),
+            Inner::Anomalyzer(judge) => Inner::Anomalyzer(Box::new(judge.with_overrides(overrides))),
         })
     }
 

@@ -95,7 +95,9 @@ fn saving(pairs: u32) -> Result<Table> {
     let start = Instant::now();
     Judge::new(series, INTERVAL, settings, Auto::new(INTERVAL)).load(learned.value)?;
     add("take in", start, None);
-    let about = format!("Saving what was learned of {pairs} pairs, and of their networks and interfaces, and reading it.");
+    let about = format!(
+        "Saving what was learned of {pairs} pairs, and of their networks and interfaces, and reading it."
+    );
     Ok(Table { name: "state", about, columns: ["ms", "MB"].map(str::to_owned).to_vec(), rows })
 }
 

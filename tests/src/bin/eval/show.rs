@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use wherefore::{alert::Alert, snapshot::Snapshot};
+use wherefore::{
+    alert::Alert,
+    snapshot::{Flow, Snapshot},
+};
 use wherefore_tests::hosts::{
     Kind,
     expected::expected,
@@ -77,8 +80,13 @@ impl Show {
     }
 }
 
-/// Totals of an interval: when it ended, sent, received, to the peer.
-type Row = (String, u64, u64, u64);
+/// An interval.
+struct Row {
+    /// Second at which it ended.
+    end: u64,
+    /// IP bytes sent, received, to the peer.
+    bytes: [u64; 3],
+}
 
 #[derive(Default)]
 struct Seen {
@@ -114,17 +122,14 @@ fn collect(all: &mut Vec<Vec<Alert>>, alerts: &[Vec<Alert>]) {
 }
 
 fn totals(snapshot: &Snapshot, peer: IpAddr) -> Row {
-    let sum = |wanted: &dyn Fn(&wherefore::snapshot::Flow) -> bool| {
+    let sum = |wanted: &dyn Fn(&Flow) -> bool| {
         snapshot.flows.iter().filter(|flow| wanted(flow)).map(|flow| flow.counters.ip_bytes).sum()
     };
-    // Whole seconds.
-    let end = snapshot.end.0 / 1_000_000_000;
-    (
-        end.to_string(),
-        sum(&|flow| flow.key.direction == 1),
-        sum(&|flow| flow.key.direction == 0),
-        sum(&|flow| flow.dst() == peer),
-    )
+    let direction = |direction| move |flow: &Flow| flow.key.direction == direction;
+    Row {
+        end: snapshot.end.0 / 1_000_000_000,
+        bytes: [sum(&direction(1)), sum(&direction(0)), sum(&|flow| flow.dst() == peer)],
+    }
 }
 
 impl Seen {
@@ -143,13 +148,11 @@ impl Seen {
 
     fn write(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        let columns: [(&str, fn(&Row) -> u64); 3] =
-            [("sent.csv", |row| row.1), ("received.csv", |row| row.2), ("peer.csv", |row| row.3)];
-        for (name, column) in columns {
+        for (column, name) in ["sent.csv", "received.csv", "peer.csv"].into_iter().enumerate() {
             let path = folder.join(name);
             let mut text = Vec::from(&b"timestamp,bytes\n"[..]);
             for row in &self.rows {
-                writeln!(text, "{},{}", row.0, column(row))?;
+                writeln!(text, "{},{}", row.end, row.bytes[column])?;
             }
             fs::write(&path, text).with_context(|| path.display().to_string())?;
             println!("{}", path.display());

@@ -3,12 +3,16 @@
 /// Most arrangements that are all looked at: as many as seven different values have.
 pub(super) const EXACT: u64 = 5_040;
 
-/// Samples after which it is asked whether they are precise enough, each time.
+/// Samples after which it is asked whether they are precise enough, each time: so many, and one for so many shuffles,
+/// lest what is rare is missed where much precision is wanted.
 const BATCH: usize = 16;
+const SHUFFLES_A_SAMPLE: usize = 32;
 
 /// They are when their variance is this many times smaller than that of shuffles. It is an estimate, and a sample
-/// that ends where it looks small is less precise than it looks.
+/// that ends where it looks small is less precise than it looks; the fewer there are, the more: so many are not
+/// relied on.
 const MARGIN: f64 = 2.0;
+const UNRELIABLE: f64 = 5.0;
 
 /// A random generator (`SplitMix64`: Steele, Lea and Flood 2014), seeded from the values it will shuffle: the
 /// same history gives the same probability on every machine, and two series do not share their errors.
@@ -80,16 +84,18 @@ impl<const N: usize> Means<N> {
 
     /// Whether the sample shall go on until it is as precise as `shuffles` independent shuffles.
     pub(super) fn wants_more(&self, shuffles: usize) -> bool {
-        let asked = self.samples > 0 && self.samples.is_multiple_of(BATCH);
+        let batch = BATCH.max(shuffles / SHUFFLES_A_SAMPLE);
+        let asked = self.samples > 0 && self.samples.is_multiple_of(batch);
         self.samples < shuffles && !(asked && self.as_precise_as(shuffles))
     }
 
-    /// Whether each mean has at most the variance of `shuffles` independent ones, p (1 - p) / shuffles.
+    /// Whether each mean has at most the variance of `shuffles` independent ones, p (1 - p) / shuffles. Asked of
+    /// [`BATCH`] samples or more.
     fn as_precise_as(&self, shuffles: usize) -> bool {
         let samples = self.samples as f64;
         self.sums.iter().zip(self.squares).all(|(sum, squares)| {
             let mean = sum / samples;
-            let variance = (squares / samples - mean * mean) / (samples - 1.0);
+            let variance = (squares / samples - mean * mean) / (samples - UNRELIABLE);
             MARGIN * variance <= mean * (1.0 - mean) / shuffles as f64
         })
     }

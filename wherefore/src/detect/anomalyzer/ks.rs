@@ -28,6 +28,7 @@ pub(super) struct Ks {
     /// Which values lie in the windows of an arrangement.
     subset: Subset,
     chosen: Vec<f64>,
+    allowed: [usize; 2],
     chances: Vec<f64>,
     /// How many choices of values the last answer is a sample of; 0 for an exact one.
     pub(super) samples: usize,
@@ -52,6 +53,7 @@ impl Ks {
         if observed == 0.0 {
             return Some(0.0);
         }
+        self.allowed = self.allowed_beside(observed);
         sort_into(&mut self.sorted, values);
         self.subset.start(self.reference.len() + self.active.len(), values.len());
         let mut means = Means::default();
@@ -95,18 +97,23 @@ impl Ks {
     fn share_of_subset(&mut self, observed: f64) -> f64 {
         self.chosen.clear();
         self.chosen.extend(self.subset.places().iter().map(|&place| self.sorted[place]));
-        if self.active.len() == 1 { self.alone(observed) } else { self.together(observed) }
+        if self.active.len() == 1 { self.alone() } else { self.together(observed) }
     }
 
-    /// With one active value: neither below nor above it, beyond a point of the grid, may too many others lie.
-    fn alone(&self, observed: f64) -> f64 {
-        let Self { chosen, reference, .. } = self;
+    /// Reference values that may lie below a single active value, beyond a point of the grid, and above.
+    fn allowed_beside(&self, observed: f64) -> [usize; 2] {
+        let reference = &self.reference;
         let far = |passed: usize, in_active: f64| (in_active - share(passed, reference)).abs() >= observed;
-        let first = |far: &dyn Fn(usize) -> bool| (1..=reference.len()).find(|&others| far(others));
-        let below = first(&|below| far(below, 0.0)).unwrap_or(chosen.len());
-        let above = first(&|above| far(reference.len() - above, 1.0)).unwrap_or(chosen.len());
+        let below = (1..=reference.len()).take_while(|&below| !far(below, 0.0));
+        let above = (1..=reference.len()).take_while(|&above| !far(reference.len() - above, 1.0));
+        [below.count(), above.count()]
+    }
+
+    /// With one active value: neither below nor above it may too many others lie.
+    fn alone(&self) -> f64 {
+        let Self { chosen, allowed: [below, above], .. } = self;
         // It lies with or above the first, and with or below the second.
-        let (lowest, highest) = (chosen.len() - above, below - 1);
+        let (lowest, highest) = (chosen.len() - 1 - above, *below);
         let (mut from, mut to) = (0, 0);
         for point in grid(chosen) {
             to += passed(&chosen[to..], point);

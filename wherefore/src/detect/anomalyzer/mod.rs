@@ -39,7 +39,7 @@ pub struct Anomalyzer {
     methods: Vec<Method>,
     /// The probability that is an alert when exceeded.
     threshold: f64,
-    scratch: Scratch,
+    scratch: Box<Scratch>,
 }
 
 /// What each method says.
@@ -67,7 +67,7 @@ impl Anomalyzer {
         let mut methods = settings.methods.clone();
         methods.sort_unstable();
         methods.dedup();
-        Ok(Self { settings, methods, threshold: ORIGINAL_THRESHOLD, scratch: Scratch::default() })
+        Ok(Self { settings, methods, threshold: ORIGINAL_THRESHOLD, scratch: Box::default() })
     }
 
     /// Alerts above this probability; without, above [`ORIGINAL_THRESHOLD`].
@@ -98,7 +98,7 @@ impl Anomalyzer {
         let Settings { upper_bound, lower_bound, active_size: active, perm_count: shuffles, .. } =
             self.settings;
         let reference = self.settings.reference_size();
-        let Scratch { diff, ranks, ks, cdf } = &mut self.scratch;
+        let Scratch { diff, ranks, ks, cdf } = &mut *self.scratch;
         let mut both_ranks = None;
         for &method in &self.methods {
             let value = match method {

@@ -43,13 +43,13 @@ pub fn incident() -> Vec<Packet> {
     [calm(0..10), burst(10)].concat()
 }
 
-/// Replays a capture.
+/// Replays a capture with the detector that needs no more than ten intervals to tell a burst.
 ///
 /// # Panics
 /// As [`line()`].
 #[must_use]
 pub fn replay(file: &str, flags: &str) -> Said {
-    line(&format!("replay {file} {flags}"))
+    line(&format!("replay {file} --detector anomalyzer {flags}"))
 }
 
 /// The alerts of a replay that must end well.

@@ -28,7 +28,7 @@ fn one_burst_is_one_alert_and_calm_is_none() {
         assert_eq!(replay(file, flags).code, code, "{file} {flags}");
     }
     // The original's way to name a capture.
-    let legacy = line(&format!("-pcapfile={incident}"));
+    let legacy = line(&format!("-pcapfile={incident} --detector=anomalyzer"));
     assert_eq!((legacy.code, legacy.out), (0, replay(&incident, "").out));
 }
 
@@ -197,7 +197,7 @@ fn levels_units_and_filters() {
         ("--alert-threshold 0.999", 0),
         ("--interval 1m", 0),
     ] {
-        let mut words = vec!["replay", &file, "--format", "json"];
+        let mut words = vec!["replay", &file, "--detector", "anomalyzer", "--format", "json"];
         match flags.split_once('=') {
             Some(_) => words.push(flags),
             None => words.extend(flags.split(' ')),
@@ -215,7 +215,7 @@ fn an_exported_webhook_is_not_told_of_a_capture() {
     let folder = Folder::new();
     let file = folder.file("incident.pcap", &pcap_of(&incident()));
     let server = HttpServer::start(Answer::code(200));
-    let mut replay = command(&["replay", &file, "--format", "json"]);
+    let mut replay = command(&["replay", &file, "--detector", "anomalyzer", "--format", "json"]);
     replay.env("WHEREFORE_SLACK_URL", server.url("hook"));
     let said = finish(replay, &[]);
     assert_eq!((said.code, said.out.lines().count()), (0, 1), "{said:?}");
@@ -248,7 +248,8 @@ fn a_hanging_slack_server_does_not_hold_up_judging() {
     let file = folder.file("a.pcap", &pcap_of(&packets));
     let server = HttpServer::start(Answer::Hang);
     let mut slack = Command::new(binary());
-    slack.args(["replay", &file, "--format", "json", "--slack-url", &server.url("hook")]);
+    slack.args(["replay", &file, "--detector", "anomalyzer", "--format", "json"]);
+    slack.args(["--slack-url", &server.url("hook")]);
     let agent = Agent::start(None, &mut slack);
     let requests = server.wait_for(1, PATIENCE);
     assert!(String::from_utf8_lossy(&requests[0].body).contains("192.0.2.1"), "{requests:?}");

@@ -28,7 +28,10 @@ fn files_are_one_stream_in_time_order() {
         (alert["bytes"].as_u64(), alert["history"].as_array().map(Vec::len)),
         (Some(1_000_000), Some(11))
     );
-    let said = finish(command(&["replay", "-", "--format", "jsonl", "--fail-on-alert"]), &whole);
+    let said = finish(
+        command(&["replay", "-", "--detector", "anomalyzer", "--format", "jsonl", "--fail-on-alert"]),
+        &whole,
+    );
     assert_eq!((said.code, said.out.lines().count()), (10, 1), "{said:?}");
 }
 
@@ -82,7 +85,7 @@ fn a_fault_comes_after_what_was_before_it() {
 #[test]
 fn a_signal_ends_a_replay_whose_input_stalls() {
     for (capture, alerts) in [(Vec::new(), 0), (pcap_of(&[incident(), calm(11..13)].concat()), 1)] {
-        let mut replay = command(&["replay", "-", "--format", "json"]);
+        let mut replay = command(&["replay", "-", "--detector", "anomalyzer", "--format", "json"]);
         replay.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = replay.spawn().expect("a child");
         let mut pipe = child.stdin.take().expect("its standard input");

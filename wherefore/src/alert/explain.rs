@@ -76,11 +76,11 @@ mod tests {
         let mut scan = samples::scan().finding;
         scan.evaluation.probability = 1.0 - 2.13e-8;
         scan.threshold = 1.0 - 4.5e-7;
-        scan.budget = Some(0.003125);
+        scan.budget = Some(0.003126);
         let text = lines(&scan);
         assert!(text.contains("\n  all        1-2.1e-8                       1-4.5e-7\n"), "{text}");
         assert!(
-            text.ends_with("at most 17 flows; this series may cost 3.12e-3 false alerts a day"),
+            text.ends_with("at most 17 flows; this series may cost 3.13e-3 false alerts a day"),
             "{text}"
         );
         scan.limit = None;

@@ -86,7 +86,8 @@ pub struct SeriesArgs {
     /// Most series remembered.
     pub max_series: Option<usize>,
     #[arg(long, value_name = "INTERVALS", value_parser = values::whole::<u64>, allow_hyphen_values = true,
-        help = with_default("Silent intervals after which a series is forgotten", "those of 3 days"))]
+        help = with_default("Silent intervals after which a series is forgotten",
+            format_args!("{}; those of 3 days", series::Settings::default().expire_after)))]
     /// Life of a silent series.
     pub expire_after: Option<u64>,
 }

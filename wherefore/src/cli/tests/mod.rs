@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     backend::{Choice, Hook, interfaces::Request},
-    config::{Config, ConfigError, FlowsConfig, Source, exit},
+    config::{Config, ConfigError, FlowsConfig, Source, default, exit},
     detect::{
         self,
         anomalyzer::{Method, Settings},
@@ -227,12 +227,24 @@ fn defaults() {
     assert_eq!((*backend, settings.hook, settings.table_size), (Choice::Auto, Hook::Tc, 65_536));
     assert_eq!(settings.interfaces, Request::default());
     assert!(!settings.promiscuous && !settings.kernel_log && settings.expression.is_none());
-    assert_eq!((&config.series.levels, config.series.unit), (&vec![Level::Pair], Unit::Ip));
+    let levels = vec![Level::Pair, Level::Net, Level::Interface];
+    assert_eq!((&config.series.levels, config.series.unit), (&levels, Unit::Ip));
+    assert_eq!((&config.detector, config.thresholds), (&detect::Settings::Auto, Thresholds::default()));
+    assert_eq!((config.alerts_per_day, config.series.expire_after), (default::ALERTS_PER_DAY, 51_840));
+    assert!(config.slack.is_none() && config.notes.is_empty() && !config.fail_on_alert);
+}
+
+#[test]
+fn the_anomalyzer_judges_pairs_unless_it_is_told_otherwise() {
+    let of = |line: &str| self::config(&format!("wherefore --detector anomalyzer {line}"));
+    let config = of("");
+    assert_eq!(config.series.levels, [Level::Pair]);
     assert_eq!(
         (anomalyzer(&config).clone(), config.thresholds),
         (Settings::default(), Thresholds::default())
     );
-    assert!(config.slack.is_none() && config.notes.is_empty() && !config.fail_on_alert);
+    assert_eq!(of("--level net,flow,net").series.levels, [Level::Flow, Level::Net]);
+    assert_eq!(of("--interval 1h").series.expire_after, 72);
 }
 
 #[test]

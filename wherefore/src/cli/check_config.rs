@@ -168,8 +168,10 @@ fn json(section: &str, key: &str, value: &str) -> Option<Value> {
 fn example(arg: &Arg) -> String {
     let name = arg.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());
     let example = match name {
+        "INTERVALS" => return "720".to_owned(),
         "NAME" => "eth0",
         "CIDR" => "192.0.2.0/24",
+        "DIR" if arg.get_long() == Some("state-dir") => "/var/lib/wherefore",
         "DIR" => "/var/log/wherefore",
         "FILE" => "/etc/wherefore/slack-url",
         "URL" => "https://hooks.example/services/…",
@@ -187,7 +189,8 @@ fn heading(section: &str) -> &'static str {
         "capture" => "What is counted",
         "series" => "Which series are remembered",
         "detection" => "What is unusual",
-        _ => "Who is told, and how often",
+        "alerts" => "Who is told, and how often",
+        _ => "What outlasts the agent",
     }
 }
 

@@ -26,8 +26,8 @@ use crate::config::{
 /// this host is not about it, unless this very command line says so.
 const NOT_OF_CAPTURES: [&str; 7] =
     ["log_dir", "log_max_size", "slack_url", "slack_url_file", "slack_channel", "slack_emoji", "slack_icon"];
-/// Either stands for the other.
-const EITHER: [&str; 2] = ["slack-url", "slack-url-file"];
+/// Of these either stands for the other.
+const EITHER: [[&str; 2]; 2] = [["slack-url", "slack-url-file"], ["state-dir", "no-state"]];
 
 /// The command line with the file's settings, and what both come to. `parsed`: of `run` or `replay`.
 ///
@@ -123,8 +123,9 @@ fn with_settings(parsed: &Parsed, settings: &[Setting]) -> Result<Parsed, Failur
     let replay = matches!(parsed.command, Command::Replay(_));
     let given = |key: &str| {
         let name = &flag(key)[2..];
-        let either = EITHER.contains(&name) && EITHER.iter().any(|name| parsed.given.contains(*name));
-        either || parsed.given.contains(name)
+        let either = EITHER.iter().find(|names| names.contains(&name));
+        either.is_some_and(|names| names.iter().any(|name| parsed.given.contains(*name)))
+            || parsed.given.contains(name)
     };
     let cli = Cli::command();
     let known: BTreeSet<&str> = parsed

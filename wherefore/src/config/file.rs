@@ -24,7 +24,7 @@ use crate::rules::{self, Condition, Kind, Match, Override, Part, Rule};
 pub const DEFAULT_PATH: &str = "/etc/wherefore/wherefore.toml";
 
 /// Sections whose keys are flags.
-pub const SECTIONS: [&str; 4] = ["capture", "series", "detection", "alerts"];
+pub const SECTIONS: [&str; 5] = ["capture", "series", "detection", "alerts", "learning"];
 
 /// A configuration file that was understood.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,6 +1,6 @@
 //! The keys of the file: what `toml` reads, and what the JSON Schema is made from.
 //!
-//! A key of `[capture]`, `[series]`, `[detection]` or `[alerts]` is a flag's name with underscores. It needs one line
+//! A key of `[capture]`, `[series]`, `[detection]`, `[alerts]` or `[learning]` is a flag's name with underscores. It needs one line
 //! here, its type: the text goes to the flag, which knows its range, default and help.
 
 use ipnet::IpNet;
@@ -31,6 +31,8 @@ pub struct Entries {
     pub detection: Detection,
     /// Who is told, and how often.
     pub alerts: Alerts,
+    /// What outlasts the agent.
+    pub learning: Learning,
     /// What is never wanted.
     #[serde(rename = "rule")]
     pub rules: Vec<RuleEntry>,
@@ -89,7 +91,6 @@ pub struct Detection {
     anom_delay: Option<bool>,
     alert_threshold: Option<f64>,
     min_bytes: Option<Written<Size>>,
-    min_flows: Option<Written<Whole>>,
     min_history: Option<Written<Whole>>,
     min_factor: Option<f64>,
 }
@@ -106,6 +107,14 @@ pub struct Alerts {
     slack_emoji: Option<String>,
     slack_icon: Option<String>,
     fail_on_alert: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Learning {
+    state_dir: Option<String>,
+    no_state: Option<bool>,
+    learn: Option<bool>,
 }
 
 /// What is never wanted.

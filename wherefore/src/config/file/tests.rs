@@ -151,8 +151,8 @@ fn every_fault_is_told_with_its_place_and_what_is_allowed() {
             "[[override]]\nmatch = {}\nmin_flows = -1\n[[override]]\nmin_bytes = 5\nmatch = { port = 5 }",
             &[
                 "f:3:13: -1: give a whole number, 0 or more",
-                "f:6:9: port: what is judged has addresses and no ports or protocol; only ignore = true can ask for them",
                 "f:6:9: never used: an override before it matches all of this",
+                "f:6:9: port: what is judged has addresses and no ports or protocol; only ignore = true can ask for them",
                 "f:2:9: an override that changes nothing: give ignore = true, min_bytes or min_flows",
             ],
         ),

@@ -70,7 +70,7 @@ fn every_key_is_in_the_default_file_and_every_setting_is_a_flag() {
 /// Who adds a flag decides whether the file has it: a line in `config/file/entries.rs`, or one here.
 #[test]
 fn every_flag_is_a_key_or_known_as_none() {
-    const NONE: [&str; 13] = [
+    const NONE: [&str; 10] = [
         "config",
         "archive-dir",
         "format",
@@ -81,10 +81,6 @@ fn every_flag_is_a_key_or_known_as_none() {
         "help",
         "version",
         "for",
-        // Agents that share a file must not share a directory; systemd names one for each unit.
-        "state-dir",
-        "no-state",
-        "learn",
     ];
     let schema = Value::from(file::schema());
     let keys: Vec<String> =

@@ -49,6 +49,10 @@ impl Alert {
     /// [`Self::to_text`] with every part of the verdict, the threshold, and what the value would have had to be.
     #[must_use]
     pub fn explained(&self) -> String {
+        if self.finding.broken().is_some() {
+            // Nothing was judged: condition and measure stand in the text.
+            return self.to_text();
+        }
         format!("{}\n{}", self.to_text(), explain::lines(&self.finding))
     }
 

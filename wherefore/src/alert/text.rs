@@ -374,6 +374,7 @@ mod tests {
              critical: rate > 1 GB/s for 10s, since 2023-11-14T22:13:13Z\n  \
              most of it: 192.0.2.7 → 198.51.100.9 (75 %), 192.0.2.8 → 198.51.100.9 (25 %)"
         );
+        assert_eq!(samples::broken().explained(), samples::broken().to_text());
     }
 
     #[test]

@@ -71,13 +71,13 @@ fn what_is_proposed_for_a_series_is_what_score_then_tells() {
 fn a_short_file_is_said_to_be_one() {
     let folder = Folder::new();
     let file = folder.file("a.csv", series(2).as_bytes());
-    let said = line(&format!("tune {file}"));
+    let said = line(&format!("tune {file} --alerts-per-day 1"));
     assert!(
         said.out.contains("note: this is too short to tell 1 alert a day, for which it takes 3d"),
         "{said:?}"
     );
     let long = folder.file("b.csv", series(20).as_bytes());
-    let both = say(&["tune", &file, &long]);
+    let both = say(&["tune", &file, &long, "--alerts-per-day", "1"]);
     assert!(both.out.starts_with("2 series, 21d") && !both.out.contains("note:"), "{both:?}");
 }
 
@@ -86,7 +86,7 @@ fn a_capture_is_replayed_at_each_setting() {
     let folder = Folder::new();
     let burst = folder.file("burst", &pcap_of(&incident()));
     let quiet = folder.file("quiet", &pcap_of(&calm(0..100)));
-    let said = line(&format!("tune {burst} --detector anomalyzer"));
+    let said = line(&format!("tune {burst} --detector anomalyzer --alerts-per-day 1"));
     assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
     assert!(
         said.out.starts_with("1 capture, 55 s; wanted: 1 alert a day\nnote: this is too short"),

@@ -313,9 +313,10 @@ impl<D: Detector> One<'_, D> {
 
     /// Without a budget the cheap demands come first: on a calm host the detector has nothing to do.
     fn is_worth_judging(&self, of: &series::Newest<'_, D::Memory>) -> bool {
-        let Thresholds { min_bytes, min_history, min_factor, .. } = self.demands.on(of.key, of.head);
+        let thresholds = self.demands.on(of.key, of.head);
+        let Thresholds { min_history, min_factor, .. } = thresholds;
         let (value, exact) = (of.value, of.exact.as_deref());
-        value >= min_bytes as f64
+        value >= thresholds.least(self.metric)
             && exact.is_none_or(|exact| {
                 exact.values.len() >= min_history.min(self.interval.history)
                     && (min_factor == 0.0
@@ -331,14 +332,12 @@ impl<D: Detector> One<'_, D> {
         trend: Trend,
         newcomer: bool,
     ) -> bool {
-        let Thresholds { min_bytes, min_flows, min_history, .. } = self.demands.on(of.key, of.head);
+        let thresholds = self.demands.on(of.key, of.head);
         let (value, values) = (of.value, of.head.values + 1);
-        let least = match self.metric {
-            Metric::Bytes => min_bytes,
-            Metric::Flows => min_flows,
-        };
         let size = if trend == Trend::Rise { value } else { usual.high };
-        size >= least as f64 && values as usize >= min_history && (trend == Trend::Rise || !newcomer)
+        size >= thresholds.least(self.metric)
+            && values as usize >= thresholds.min_history
+            && (trend == Trend::Rise || !newcomer)
     }
 
     fn unusual(

@@ -1,5 +1,7 @@
 //! When a verdict becomes a finding.
 
+use crate::series::Metric;
+
 /// When a verdict becomes a finding.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
@@ -18,7 +20,7 @@ pub struct Thresholds {
     /// Intervals with fewer bytes than this never alert; where it becomes less, it is what is usual that must reach it.
     /// Without a budget 0 judges silent intervals too, as the original did, except those skipped without a snapshot.
     pub min_bytes: u64,
-    /// The same of flows, with a budget.
+    /// The same of flows.
     pub min_flows: u64,
     /// Points a series needs, the judged one included, before it may alert; without a budget never more than the
     /// history holds.
@@ -34,6 +36,14 @@ impl Thresholds {
     #[must_use]
     pub const fn original() -> Self {
         Self { probability: 0.6, min_bytes: 0, min_flows: 0, min_history: 1, min_factor: 0.0 }
+    }
+
+    /// The least value of a metric that may alert.
+    pub(super) const fn least(&self, metric: Metric) -> f64 {
+        match metric {
+            Metric::Bytes => self.min_bytes as f64,
+            Metric::Flows => self.min_flows as f64,
+        }
     }
 }
 

@@ -186,3 +186,18 @@ fn the_intervals_it_takes_to_find_anything_are_known() {
         assert_eq!(judge.skip_first().least_intervals(), least as u64 + 1);
     }
 }
+
+/// Of networks the flows are held against the least number of flows, not of bytes.
+#[test]
+fn a_number_of_flows_has_a_demand_of_its_own() {
+    let told = |min_flows: u64| {
+        let thresholds = Thresholds { min_bytes: 1_000_000, min_flows, ..open() };
+        let series = series::Settings { levels: vec![Level::Net], ..series::Settings::default() };
+        let detector = Always(1.0, Arc::default());
+        let mut judge = Judge::new(series, INTERVAL, Settings { thresholds, budget: None }, detector);
+        let findings = judge.judge(&interval(0, &[100, 100, 100]));
+        findings.iter().map(|finding| (finding.metric, finding.value)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(3), [(Metric::Flows, 3.0), (Metric::Flows, 3.0)], "to one network and from the other");
+    assert_eq!(told(4), []);
+}

@@ -12,7 +12,7 @@ use std::{
 use nix::sys::signal::Signal;
 use wherefore_tests::{
     Agent, Lan, Netns, PATIENCE,
-    agent::{self, Ended, Stream},
+    agent::{self, Ended, NO_STATE, STATE_DIRECTORY, Stream},
     require_bpf, require_root, run_agent,
     traffic::Sender,
     wait_until,
@@ -33,7 +33,7 @@ fn command(before: &[&str], arguments: &[&str]) -> Command {
     words.push(program.into());
     words.extend(arguments.iter().map(std::ffi::OsString::from));
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).arg("--no-state");
+    command.args(&words[1..]).env(STATE_DIRECTORY, NO_STATE);
     command
 }
 

@@ -37,7 +37,7 @@ impl Host {
     fn agent(&self, arguments: &[&str]) -> Agent {
         let url = self.webhook.url("hook");
         let logs = self.logs.path().display().to_string();
-        let mut all = vec!["run", "-l", &logs, "--slack-url", &url];
+        let mut all = vec!["run", "--detector=anomalyzer", "-l", &logs, "--slack-url", &url];
         all.extend(arguments);
         let mut agent = run_agent(Some(&self.lan.host), &all);
         agent.wait_for_line(Stream::Out, PATIENCE, |line| line.contains("watching eth0"));

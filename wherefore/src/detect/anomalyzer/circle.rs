@@ -7,7 +7,7 @@
 
 use super::{
     primitives::rank_sum_of_last,
-    shuffle::{EXACT, Means, Shuffler},
+    shuffle::{EXACT, Means, Sampling, Shuffler},
 };
 
 /// Cuts of a sampled circle that are looked at where each takes a walk around the circle. Fewer cuts make cheaper
@@ -25,15 +25,14 @@ pub(super) struct Circles {
 impl Circles {
     /// The means, over the arrangements of `values`, of the shares that `read` finds among a circle's cuts.
     ///
-    /// Exact where few arrangements differ. Else circles are drawn, by the seed of the values and `salt`, until
-    /// the shares are as precise as from `shuffles` independent shuffles, at most that many circles.
+    /// Exact where few arrangements differ. Else circles are drawn, by the seed of the values, until the shares are
+    /// as precise as from so many independent shuffles, at most that many circles.
     ///
     /// With a circle, `read` is given a step: it may look at each so-manieth cut only. `values` is not empty.
     pub(super) fn shares<const N: usize>(
         &mut self,
         values: &[f64],
-        shuffles: usize,
-        salt: u64,
+        Sampling { shuffles, salt }: Sampling,
         mut read: impl FnMut(&[f64], usize) -> [f64; N],
     ) -> [f64; N] {
         let Self { circle, samples } = self;
@@ -127,7 +126,7 @@ mod tests {
     fn circles(values: &[f64], shuffles: usize) -> (Vec<Vec<i64>>, usize) {
         let mut seen = Vec::new();
         let mut circles = Circles::default();
-        circles.shares(values, shuffles, 0, |circle, _| {
+        circles.shares(values, Sampling { shuffles, salt: 0 }, |circle, _| {
             seen.push(circle.iter().map(|&value| value as i64).collect());
             [0.5]
         });
@@ -165,7 +164,7 @@ mod tests {
 
         let mut circles = Circles::default();
         let mut flip = 0.0;
-        let [mean] = circles.shares(&values, 500, 0, |_, _| {
+        let [mean] = circles.shares(&values, Sampling { shuffles: 500, salt: 0 }, |_, _| {
             flip = 1.0 - flip;
             [flip]
         });

@@ -3,10 +3,8 @@
 use super::{
     circle::{self, Circles},
     primitives::{Window, abs_reldiff, rank_sum_of_last},
+    shuffle::Sampling,
 };
-
-/// Tells this test's sample from others'.
-const SALT: u64 = 1;
 
 /// What the test uses again.
 #[derive(Clone, Debug, Default)]
@@ -31,19 +29,7 @@ impl Diff {
         values: &[f64],
         reference_size: usize,
         active_size: usize,
-        shuffles: usize,
-    ) -> Option<f64> {
-        self.salted_share(values, reference_size, active_size, shuffles, SALT)
-    }
-
-    /// The same with another seed.
-    pub(super) fn salted_share(
-        &mut self,
-        values: &[f64],
-        reference_size: usize,
-        active_size: usize,
-        shuffles: usize,
-        salt: u64,
+        sampling: Sampling,
     ) -> Option<f64> {
         let Self { circles, differences, bits, ranks } = self;
         differences.clear();
@@ -53,7 +39,7 @@ impl Diff {
             .len();
         let observed = rank_sum_of_last(differences, active);
 
-        let [lower] = circles.shares(values, shuffles, salt, |circle, step| {
+        let [lower] = circles.shares(values, sampling, |circle, step| {
             let all = circle.len();
             differences.clear();
             differences.extend(abs_reldiff(circle));

@@ -2,12 +2,9 @@
 
 use super::{
     primitives::Window,
-    shuffle::{Means, Shuffler},
+    shuffle::{Means, Sampling, Shuffler},
     subset::Subset,
 };
-
-/// Tells this test's sample from others'.
-const SALT: u64 = 2;
 
 /// The largest distance between the distributions of the active and the reference values, seen on a grid of
 /// as many equal steps as there are values, as upstream does; the true distance may be a little larger.
@@ -40,13 +37,13 @@ impl Ks {
     ///
     /// Which of the windows' values are active is always counted. Which values lie in the windows is counted
     /// where there are few choices, as where they hold all; else choices are drawn, by the seed of the values,
-    /// until the share is as precise as from `shuffles` independent shuffles.
+    /// until the share is as precise as from so many independent shuffles.
     pub(super) fn share(
         &mut self,
         values: &[f64],
         reference_size: usize,
         active_size: usize,
-        shuffles: usize,
+        Sampling { shuffles, salt }: Sampling,
     ) -> Option<f64> {
         self.samples = 0;
         let observed = self.observe(values, reference_size, active_size)?;
@@ -63,7 +60,7 @@ impl Ks {
                 means.add([self.share_of_subset(observed)]);
             }
         } else {
-            let mut shuffler = Shuffler::new(values, SALT);
+            let mut shuffler = Shuffler::new(values, salt);
             while means.wants_more(shuffles) {
                 self.subset.draw(&mut shuffler);
                 means.add([self.share_of_subset(observed)]);

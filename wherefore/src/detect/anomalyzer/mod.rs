@@ -29,6 +29,7 @@ mod subset;
 use arrayvec::ArrayVec;
 
 pub use self::settings::{Method, Settings, SettingsError};
+use self::shuffle::Sampling;
 use super::{Detector, Evaluation, Newest};
 
 /// The detector.
@@ -98,19 +99,21 @@ impl Anomalyzer {
         let Settings { upper_bound, lower_bound, active_size: active, perm_count: shuffles, .. } =
             self.settings;
         let reference = self.settings.reference_size();
+        // Each test has a sample of its own.
+        let sampling = |method| Sampling { shuffles, salt: method as u64 };
         let Scratch { diff, ranks, ks, cdf } = &mut *self.scratch;
         let mut both_ranks = None;
         for &method in &self.methods {
             let value = match method {
                 Method::Magnitude => magnitude::magnitude(history, reference, active),
-                Method::Diff => diff.share(history, reference, active, shuffles),
+                Method::Diff => diff.share(history, reference, active, sampling(method)),
                 Method::HighRank | Method::LowRank => {
-                    let ranks =
-                        both_ranks.get_or_insert_with(|| ranks.shares(history, reference, active, shuffles));
+                    let ranks = both_ranks
+                        .get_or_insert_with(|| ranks.shares(history, reference, active, sampling(method)));
                     ranks.map(|[high, low]| if method == Method::HighRank { high } else { low })
                 }
                 Method::Fence => Some(fence::fence(history, active, upper_bound, lower_bound)),
-                Method::Ks => ks.share(history, reference, active, shuffles),
+                Method::Ks => ks.share(history, reference, active, sampling(method)),
                 Method::Cdf => cdf.value(history, reference, active),
             };
             raw.push((method, value));

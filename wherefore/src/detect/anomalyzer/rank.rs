@@ -3,13 +3,11 @@
 use super::{
     circle::{self, Circles},
     primitives::{Window, rank_sum_of_last, ranks_into},
+    shuffle::Sampling,
 };
 
 /// Most additions spent on an exact answer: some 0.1 ms.
 const EXACT_COST: usize = 400_000;
-
-/// Tells this test's sample from others'.
-const SALT: u64 = 0;
 
 /// What the tests use again.
 #[derive(Clone, Debug, Default)]
@@ -31,13 +29,13 @@ impl Ranks {
         values: &[f64],
         reference_size: usize,
         active_size: usize,
-        shuffles: usize,
+        sampling: Sampling,
     ) -> Option<[f64; 2]> {
         let active = Window::new(values, reference_size, active_size, active_size)?.active;
         if values.iter().any(|value| value.is_nan()) {
             // Ranks depend on where NaN stands.
             let observed = rank_sum_of_last(values, active.len());
-            return Some(self.circles.shares(values, shuffles, SALT, |circle, step| {
+            return Some(self.circles.shares(values, sampling, |circle, step| {
                 self.elements.clear();
                 self.elements.extend_from_slice(circle);
                 self.elements.extend_from_slice(circle);
@@ -54,7 +52,7 @@ impl Ranks {
         self.sorted.extend_from_slice(values);
         self.sorted.sort_unstable_by(f64::total_cmp);
         ranks_into(&mut self.ranks, values, &self.sorted);
-        Some(self.exact(active.len()).unwrap_or_else(|| self.sampled(active.len(), shuffles)))
+        Some(self.exact(active.len()).unwrap_or_else(|| self.sampled(active.len(), sampling)))
     }
 
     /// Counts the choices of `active` ranks by their sum, one rank after the other. `None` if that is too dear.
@@ -93,13 +91,13 @@ impl Ranks {
         Some(if lack < sum { [shares[1], shares[0]] } else { shares })
     }
 
-    fn sampled(&mut self, active: usize, shuffles: usize) -> [f64; 2] {
+    fn sampled(&mut self, active: usize, sampling: Sampling) -> [f64; 2] {
         let Self { circles, ranks, elements, sorted, .. } = self;
         let observed: usize = ranks[ranks.len() - active..].iter().sum();
         // Whole numbers: their sums are exact.
         sorted.clear();
         sorted.extend(ranks.iter().map(|&rank| rank as f64));
-        circles.shares(sorted, shuffles, SALT, |circle, _| {
+        circles.shares(sorted, sampling, |circle, _| {
             elements.clear();
             elements.extend_from_slice(circle);
             elements.extend_from_slice(&circle[..active - 1]);
@@ -123,9 +121,9 @@ mod tests {
         for factor in [7_919, 4_099, 6_007] {
             let values: Vec<f64> = (1..=30).map(|i| f64::from(i * factor % 101)).collect();
             let mut ranks = Ranks::default();
-            let exact = ranks.shares(&values, 20, 5, 500).unwrap();
+            let exact = ranks.shares(&values, 20, 5, Sampling { shuffles: 500, salt: 0 }).unwrap();
             assert_eq!(ranks.circles.samples, 0);
-            let sampled = ranks.sampled(5, 20_000);
+            let sampled = ranks.sampled(5, Sampling { shuffles: 20_000, salt: 0 });
             // Four standard errors of 20,000 shuffles: 0.0035 at most, each.
             let far = |(one, other): (f64, f64)| (one - other).abs() > 0.014;
             assert!(!exact.into_iter().zip(sampled).any(far), "{exact:?} {sampled:?}");

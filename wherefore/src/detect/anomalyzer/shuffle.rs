@@ -18,6 +18,15 @@ const UNRELIABLE: f64 = 5.0;
 /// standard error of 0.006 for 500 shuffles.
 const LEAST_VARIANCE: f64 = 0.02;
 
+/// How a sample is drawn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sampling {
+    /// It shall be as precise as so many independent shuffles.
+    pub(super) shuffles: usize,
+    /// Another one for the same values.
+    pub(super) salt: u64,
+}
+
 /// A random generator (`SplitMix64`: Steele, Lea and Flood 2014), seeded from the values it will shuffle: the
 /// same history gives the same probability on every machine, and two series do not share their errors.
 pub(super) struct Shuffler(u64);

@@ -7,7 +7,10 @@ use crate::detect::anomalyzer::{
     ks::{self, Ks},
     primitives::{Window, rank, reldiff},
     rank::Ranks,
+    shuffle::Sampling,
 };
+
+const SAMPLING: Sampling = Sampling { shuffles: 500, salt: 0 };
 
 /// Shares of `arrangements` whose statistic is smaller, and larger, than that of `values`.
 fn brute<T: PartialOrd>(
@@ -57,21 +60,21 @@ fn check(values: &[f64], reference: usize, active: usize) {
     let enough = |values: &[f64], reference| Window::new(values, reference, active, active).is_some();
     let told = format!("{values:?} {reference} {active}");
 
-    let ranks = Ranks::default().shares(values, reference, active, 500);
+    let ranks = Ranks::default().shares(values, reference, active, SAMPLING);
     assert_eq!(ranks.is_some(), enough(values, reference), "{told}");
     if let Some([high, low]) = ranks {
         let [lower, higher] = brute(values, &orders, |order| rank_sum(order, active));
         assert!(same(high, lower) && same(low, higher), "{told}: {high} {low}, not {lower} {higher}");
     }
 
-    let diff = Diff::default().share(values, reference, active, 500);
+    let diff = Diff::default().share(values, reference, active, SAMPLING);
     assert_eq!(diff.is_some(), enough(values.get(1..).unwrap_or_default(), reference - 1), "{told}");
     if let Some(diff) = diff {
         let [lower, _] = brute(values, &orders, |order| diff_sum(order, active));
         assert!(same(diff, lower), "{told}: diff {diff}, not {lower}");
     }
 
-    let ks = Ks::default().share(values, reference, active, 500);
+    let ks = Ks::default().share(values, reference, active, SAMPLING);
     assert_eq!(ks.is_some(), ks::statistic(values, reference, active).is_some(), "{told}");
     if let Some(ks) = ks {
         let distance = |order: &[f64]| ks::statistic(order, reference, active).unwrap();
@@ -127,11 +130,11 @@ fn of_long_histories_with_few_different_values() {
             for active in [1, 2, 3] {
                 let told = format!("{usual} {one} {other} {at} {active}");
                 let mut diff = Diff::default();
-                let share = diff.share(&values, 29, active, 500).unwrap();
+                let share = diff.share(&values, 29, active, SAMPLING).unwrap();
                 let [lower, _] = brute(&values, &arrangements, |order| diff_sum(order, active));
                 assert!(same(share, lower) && diff.samples() == 0, "{told}: {share}, not {lower}");
 
-                let [high, low] = Ranks::default().shares(&values, 29, active, 500).unwrap();
+                let [high, low] = Ranks::default().shares(&values, 29, active, SAMPLING).unwrap();
                 let [lower, higher] = brute(&values, &arrangements, |order| rank_sum(order, active));
                 assert!(same(high, lower) && same(low, higher), "{told}: {high} {low}");
             }
@@ -160,7 +163,7 @@ fn of_windows_that_hold_all_values() {
             };
             let arrangements: Vec<Vec<f64>> = choices.into_iter().map(arrange).collect();
             let mut ks = Ks::default();
-            let share = ks.share(&values, 30 - active, active, 500).unwrap();
+            let share = ks.share(&values, 30 - active, active, SAMPLING).unwrap();
             let distance = |order: &[f64]| ks::statistic(order, 30 - active, active).unwrap();
             let [smaller, _] = brute(&values, &arrangements, distance);
             assert!(same(share, smaller) && ks.samples == 0, "{active}: {share}, not {smaller}");
@@ -171,7 +174,7 @@ fn of_windows_that_hold_all_values() {
 /// Ranks 0 1 2 3, the active ones sum to 5: of the six pairs five sum to less, none to more. And so on.
 #[test]
 fn of_two_ranks_of_four_by_hand() {
-    let shares = |values: &[f64]| Ranks::default().shares(values, 8, 2, 500);
+    let shares = |values: &[f64]| Ranks::default().shares(values, 8, 2, SAMPLING);
     assert_eq!(shares(&[1.0, 2.0, 3.0, 4.0]), Some([5.0 / 6.0, 0.0]));
     assert_eq!(shares(&[3.0, 4.0, 1.0, 2.0]), Some([0.0, 5.0 / 6.0]));
     assert_eq!(shares(&[7.0; 4]), Some([0.0, 0.0]));

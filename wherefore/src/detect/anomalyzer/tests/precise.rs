@@ -1,6 +1,10 @@
 //! Where an answer is a sample: how precise it is.
 
-use crate::detect::anomalyzer::{diff::Diff, shuffle::Shuffler};
+use crate::detect::anomalyzer::{
+    diff::Diff,
+    ks::Ks,
+    shuffle::{Sampling, Shuffler},
+};
 
 /// Samples of each series, by seeds of their own.
 const SEEDS: u64 = 80;
@@ -44,25 +48,50 @@ fn standard_error(truth: f64, estimates: impl Iterator<Item = f64>) -> f64 {
     (estimates.map(|estimate| (estimate - truth).powi(2)).sum::<f64>() / SEEDS as f64).sqrt()
 }
 
-/// 500 independent shuffles have sqrt(0.25 / 500) = 0.0224, at a share of a half.
-#[test]
-fn the_standard_error_of_diff_is_at_most_0_022() {
-    let mut worst = (0.0, String::new());
-    let mut sampled = 0;
+/// The largest standard error of answers that are samples, and how many there are. `share` has an answer and whether
+/// it is exact, for the sizes of the reference and the active window.
+fn largest_error(
+    windows: &[(usize, usize)],
+    share: impl Fn(&[f64], usize, usize, Sampling) -> Option<(f64, bool)>,
+) -> (f64, usize) {
+    let (mut worst, mut told, mut sampled) = (0.0, String::new(), 0);
     for (name, values) in series() {
-        for active in [1, 3] {
-            let mut diff = Diff::default();
-            let mut share = |shuffles, salt| diff.salted_share(&values, 120, active, shuffles, salt).unwrap();
+        for &(reference, active) in windows {
+            let share = |shuffles, salt| share(&values, reference, active, Sampling { shuffles, salt });
+            let Some((_, false)) = share(500, 0) else { continue };
+            sampled += 1;
+            let estimate = |shuffles, salt| share(shuffles, salt).unwrap().0;
             // Its own error is below 0.003.
-            let truth = share(20_000, 1_000_000);
-            let error = standard_error(truth, (0..SEEDS).map(|salt| share(500, 1_000 + salt)));
-            sampled += usize::from(diff.samples() > 0);
-            if error > worst.0 {
-                worst = (error, format!("{name}, {active} active, share {truth:.3}"));
+            let truth = estimate(20_000, 1_000_000);
+            let error = standard_error(truth, (0..SEEDS).map(|salt| estimate(500, 1_000 + salt)));
+            if error > worst {
+                worst = error;
+                told = format!("{name}, {active} active of {reference}, share {truth:.3}");
             }
         }
     }
-    println!("{sampled} sampled; largest standard error {:.4}: {}", worst.0, worst.1);
-    assert!(worst.0 <= 0.022, "{worst:?}");
-    assert!(sampled > 80, "{sampled}");
+    println!("{sampled} sampled; largest standard error {worst:.4}: {told}");
+    (worst, sampled)
+}
+
+/// 500 independent shuffles have sqrt(0.25 / 500) = 0.0224, at a share of a half.
+#[test]
+fn the_standard_error_of_diff_is_at_most_0_022() {
+    let (worst, sampled) = largest_error(&[(120, 1), (120, 3)], |values, reference, active, sampling| {
+        let mut diff = Diff::default();
+        let share = diff.share(values, reference, active, sampling)?;
+        Some((share, diff.samples() == 0))
+    });
+    assert!(worst <= 0.022 && sampled > 80, "{worst} {sampled}");
+}
+
+#[test]
+fn the_standard_error_of_ks_is_at_most_0_022() {
+    let windows = [(4, 1), (9, 1), (8, 2), (9, 3)];
+    let (worst, sampled) = largest_error(&windows, |values, reference, active, sampling| {
+        let mut ks = Ks::default();
+        let share = ks.share(values, reference, active, sampling)?;
+        Some((share, ks.samples == 0))
+    });
+    assert!(worst <= 0.022 && sampled > 80, "{worst} {sampled}");
 }

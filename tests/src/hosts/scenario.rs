@@ -151,6 +151,12 @@ impl Incident {
         this
     }
 
+    /// What happens.
+    #[must_use]
+    pub const fn scenario(&self) -> Scenario {
+        self.scenario
+    }
+
     /// An address has to do with it; all have with what concerns the whole interface.
     #[must_use]
     pub fn concerns(&self, address: IpAddr) -> bool {

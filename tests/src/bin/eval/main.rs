@@ -1,6 +1,7 @@
 //! How well Wherefore tells the unusual from the usual: `cargo xtask eval`, which builds this in release mode.
 //! docs/detection.md explains the rules.
 
+mod heard;
 mod labelled;
 mod nab;
 mod parallel;
@@ -35,6 +36,9 @@ struct Args {
     /// A little of everything: shows that it works, not how good the detectors are.
     #[arg(long)]
     short: bool,
+    /// Say of each host to which something happens what the agent said about it.
+    #[arg(long)]
+    list: bool,
     /// Write the figures to this file too, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -52,7 +56,7 @@ fn main() -> Result<()> {
     for part in chosen {
         let tables: Vec<Table> = match part {
             Part::Labelled => labelled::tables(&args.detectors, args.short)?,
-            Part::Scenarios => scenarios::tables(args.short),
+            Part::Scenarios => scenarios::tables(args.short, args.list),
         };
         for table in tables {
             print!("\n{table}");

@@ -38,7 +38,7 @@ pub fn alert(host: &str) -> Alert {
                 dst: Ipv4Addr::new(198, 51, 100, 9).into(),
             },
             metric: Metric::Bytes,
-            newcomer: false,
+            newcomer: None,
             interface: "eth0".into(),
             direction: Direction::Egress,
             locality: Locality::Outgoing,

@@ -41,14 +41,16 @@ pub struct Finding {
     pub cause: Cause,
     /// End of the interval.
     pub time: Timestamp,
-    /// The interval asked for; values are normalised to it.
+    /// The time of which `value` is: the interval asked for, to which values are normalised; of a newcomer's total, as
+    /// many as it was known for.
     pub interval: Duration,
     /// Whose traffic.
     pub series: SeriesKey,
     /// What was measured.
     pub metric: Metric,
-    /// It was not known before: held against what newcomers of its level usually carry, as `usual` and `history` are.
-    pub newcomer: bool,
+    /// Hardly anything was known of it, and for so long before this interval: held against what newcomers of its level
+    /// usually carry, as `usual` and `history` are.
+    pub newcomer: Option<Duration>,
     /// Interface that carried most of it in this interval; of a silent interval, the one that last carried
     /// any.
     pub interface: String,
@@ -124,7 +126,7 @@ impl Finding {
                 Group::All | Group::Host(_) => SeriesKey::Pair { src: broken.src, dst: broken.dst },
             },
             metric,
-            newcomer: false,
+            newcomer: None,
             interface: broken.interface.clone(),
             direction: broken.direction,
             locality: broken.locality,

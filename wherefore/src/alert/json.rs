@@ -45,6 +45,9 @@ pub struct Record<'a> {
     trend: Trend,
     /// It was not known before: `usual` and `history` are of what newcomers carry.
     newcomer: bool,
+    /// For how long such a one was known before this interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known_seconds: Option<Number>,
     /// The series in words.
     series: String,
     /// Sender; this and the receiver at levels flow and pair only.
@@ -232,7 +235,8 @@ impl<'a> Record<'a> {
             series_level: finding.level(),
             metric: finding.metric,
             trend: finding.trend,
-            newcomer: finding.newcomer,
+            newcomer: finding.newcomer.is_some(),
+            known_seconds: finding.newcomer.map(|known| Number(known.as_secs_f64())),
             series: finding.series.to_string(),
             src,
             dst,

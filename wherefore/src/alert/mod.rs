@@ -104,7 +104,7 @@ pub(crate) mod samples {
                     dst: "198.51.100.9".parse().unwrap(),
                 },
                 metric: Metric::Bytes,
-                newcomer: false,
+                newcomer: None,
                 interface: "eth0".into(),
                 direction: Direction::Egress,
                 locality: Locality::Unknown,

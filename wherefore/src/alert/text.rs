@@ -59,8 +59,13 @@ pub(super) fn sentence(finding: &Finding) -> String {
 /// What the value is held against.
 fn compared(finding: &Finding, interval: &str) -> String {
     let usual = range_of(finding.metric, finding.usual.low, finding.usual.high);
-    if finding.newcomer {
-        return format!(", never seen before; what is new usually comes to {usual}");
+    if let Some(known) = finding.newcomer {
+        let seen = if known.is_zero() {
+            "never seen before".to_owned()
+        } else {
+            format!("first seen {} ago", format_duration(known))
+        };
+        return format!(", {seen}; what is new usually comes to {usual}");
     }
     // The judged interval itself is no part of what is usual.
     if finding.history.len() <= 1 {
@@ -340,7 +345,7 @@ mod tests {
              same cause, not told: eth0 ingress (90 %) and 2 more\n  \
              the other way, too: 1,560 flows (to 203.0.113.0/24)"
         ));
-        alert.finding.newcomer = true;
+        alert.finding.newcomer = Some(Duration::ZERO);
         alert.finding.contributors.clear();
         assert_eq!(
             alert.sentence(),

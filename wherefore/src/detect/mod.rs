@@ -70,7 +70,7 @@ impl Newest<'_> {
 }
 
 /// Most methods that a verdict is made of.
-pub const MOST_PARTS: usize = 8;
+pub const MOST_PARTS: usize = 9;
 
 /// A verdict.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

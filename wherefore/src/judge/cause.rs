@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::series::{Level, Metric, SeriesKey};
 
 /// A finer series that makes so much of a coarser one's change explains it.
-const EXPLAINS: f64 = 0.6;
+pub(super) const EXPLAINS: f64 = 0.6;
 
 /// A series that is unusual.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Candidate {
     pub metric: Metric,
     /// What it carries beyond what is usual; negative where that is less.
     pub change: f64,
+    /// It carries nothing at all.
+    pub silent: bool,
     pub probability: f64,
     /// The change that was told a short while ago; `None`: it would be told now.
     pub told: Option<f64>,
@@ -151,6 +153,13 @@ impl Causes<'_> {
             .map(|&part| (part.finer, self.share(part, coarse)))
             .filter(|(finer, share)| *share > 0.0 && *finer != coarse)
             .collect();
+        if self.candidates[coarse].silent {
+            // Who fell silent with all others is not what explains it.
+            for (finer, _) in shares {
+                self.fold(finer, coarse);
+            }
+            return;
+        }
         let single = shares.iter().filter(|(_, share)| *share >= EXPLAINS).max_by(|a, b| a.1.total_cmp(&b.1));
         if let Some(&(finer, _)) = single {
             self.fold(coarse, finer);

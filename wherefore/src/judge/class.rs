@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use wherefore_common::Direction;
 
 use super::{
     explain,
+    newcomers::{Kind, Newcomers, Place},
     settings::{Settings, Thresholds},
     state::{News, State},
 };
@@ -19,7 +19,7 @@ use crate::{
     finding::Trend,
     locality::Locality,
     rules::Overrides,
-    series::{self, Bounds, Carried, Exact, Head, Level, Measured, Metric, Series, SeriesKey, Store},
+    series::{self, Bounds, Head, Level, Measured, Metric, Role, Series, SeriesKey, Store},
     time::Timestamp,
 };
 
@@ -72,6 +72,10 @@ impl Demands<'_> {
     }
 }
 
+/// A series is young for so long; after as long as that the agent itself knows who is always there.
+const YOUNG: Duration = Duration::from_secs(86_400);
+const FOUNDED: Duration = Duration::from_secs(3_600);
+
 /// Series of one level and metric, and the largest among newcomers.
 #[derive(Clone)]
 pub(super) struct Class<M> {
@@ -83,21 +87,15 @@ pub(super) struct Class<M> {
     pub states: HashMap<SeriesKey, State>,
 }
 
-/// The largest value among keys of which little is known, interval by interval.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Newcomers<M> {
-    pub head: Head,
-    pub series: Series<M>,
-    pub exact: Option<Exact>,
-    pub state: Option<State>,
-}
-
 /// A series that is unusual in this interval, or was a short while ago.
 #[derive(Clone, Debug)]
 pub(super) struct Unusual {
     pub key: SeriesKey,
     pub metric: Metric,
-    pub newcomer: bool,
+    /// Held against what newcomers carry.
+    pub newcomer: Option<Place>,
+    /// Intervals since it was first seen.
+    pub values: u32,
     pub value: f64,
     /// The value without what is usual.
     pub change: f64,
@@ -134,11 +132,13 @@ struct Bar {
 }
 
 impl Bar {
-    fn new(detector: &impl Detector, settings: &Settings, budget: f64) -> Self {
+    /// `hold`: see [`Levels`]; `None` for the usual one.
+    fn new(detector: &impl Detector, settings: &Settings, budget: f64, hold: Option<u32>) -> Self {
         if settings.budget.is_none() {
             return Self { levels: Levels::single(settings.thresholds.probability), budget: None };
         }
-        let levels = Levels::of_budget(|budget| detector.threshold(budget), budget);
+        let mut levels = Levels::of_budget(|budget| detector.threshold(budget), budget);
+        levels.hold = hold.unwrap_or(levels.hold);
         Self { levels, budget: Some(budget) }
     }
 }
@@ -156,12 +156,8 @@ impl<M> Class<M> {
             level,
             metric,
             store: Store::new(bounds),
-            newcomers: (newcomers && level.has_newcomers()).then(|| Newcomers {
-                head: Head::default(),
-                series: Series::new(start()),
-                exact: bounds.exact.then(Exact::default),
-                state: None,
-            }),
+            newcomers: (newcomers && level.has_newcomers())
+                .then(|| Newcomers::new(metric, bounds.exact, start)),
             states: HashMap::new(),
         }
     }
@@ -184,15 +180,19 @@ impl<M> Class<M> {
     ) {
         let Self { level, metric, store, newcomers, states } = self;
         let settings = demands.settings;
-        let known = settings.thresholds.min_history;
+        let demand = Known::new(*level, settings, detector);
         let start = || detector.start(level.is_coarse());
-        let largest = store.observe(measured, *metric, interval.scale, known, start);
+        let intervals = |time: Duration| (time.as_secs_f64() / interval.length.as_secs_f64()).ceil() as u32;
+        let (day, founded) = (intervals(YOUNG), intervals(FOUNDED));
+        let is_young = |head: &Head| head.values < day && interval.now.saturating_sub(head.values) > founded;
+        let is_new = |head: &Head| !demand.holds(head);
+        let largest = store.observe(measured, *metric, interval.scale, is_new, is_young, start);
         for key in store.take_gone() {
             states.remove(&key);
         }
-        let active = active(store, interval.length, detector.least());
-        let bar = Bar::new(detector, settings, budget / active);
-        let mut judge = One { interval, demands, bar, metric: *metric, detector };
+        let active = active(store, interval.length, demand);
+        let bar = Bar::new(detector, settings, budget / active, None);
+        let mut judge = One { interval, demands, demand, bar, metric: *metric, detector };
         for mut newest in store.iter_mut() {
             let mut state = if newest.head.watched { states.remove(newest.key) } else { None };
             let unusual = judge.judge(&mut newest, &mut state, false);
@@ -207,11 +207,19 @@ impl<M> Class<M> {
             states.remove(&key);
         }
         // Before that everybody is new.
-        if let Some(newcomers) = newcomers
-            && interval.now as usize >= known
-        {
-            judge.bar = Bar::new(judge.detector, settings, budget);
-            found.extend(newcomers.judge(largest, &mut judge));
+        if let Some(newcomers) = newcomers {
+            // One newcomer's state shall not hide the next one.
+            judge.bar = Bar::new(judge.detector, settings, budget / newcomers.active(), Some(0));
+            let begun = |kind| match kind {
+                Kind::Largest => interval.now as usize > demand.least,
+                Kind::Total => interval.now > founded,
+            };
+            for (kind, largest) in [(Kind::Largest, &largest.largest), (Kind::Total, &largest.total)] {
+                for role in Role::ALL.into_iter().filter(|_| begun(kind)) {
+                    let Some(crowd) = newcomers.of_mut((kind, role)) else { continue };
+                    found.extend(crowd.judge((kind, role), largest[role as usize], &mut judge));
+                }
+            }
         }
     }
 
@@ -225,10 +233,13 @@ impl<M> Class<M> {
 
     /// Notes that the change of a series was told.
     pub(super) fn tell(&mut self, unusual: &Unusual) {
-        let state = if unusual.newcomer {
-            self.newcomers.as_mut().and_then(|newcomers| newcomers.state.as_mut())
-        } else {
-            self.states.get_mut(&unusual.key)
+        let state = match unusual.newcomer {
+            Some(place) => self
+                .newcomers
+                .as_mut()
+                .and_then(|newcomers| newcomers.of_mut(place))
+                .and_then(|crowd| crowd.state.as_mut()),
+            None => self.states.get_mut(&unusual.key),
         };
         if let Some(state) = state {
             state.told = Some(unusual.change);
@@ -236,41 +247,41 @@ impl<M> Class<M> {
     }
 }
 
-impl<M> Newcomers<M> {
-    fn judge<D: Detector<Memory = M>>(
-        &mut self,
-        largest: Option<&Carried>,
-        judge: &mut One<'_, D>,
-    ) -> Option<Unusual> {
-        let value = largest.map_or(0.0, |carried| carried.amount(judge.metric) as f64 * judge.interval.scale);
-        if let Some(carried) = largest {
-            self.head.seen(carried);
-        }
-        // Without anybody new there is no key, and nothing to be told.
-        let key = largest.map_or_else(|| SeriesKey::interface("", Direction::Unknown), |carried| carried.key);
-        let mut newest = series::Newest {
-            key: &key,
-            head: &mut self.head,
-            series: &mut self.series,
-            exact: self.exact.as_mut(),
-            value,
-        };
-        let unusual = judge.judge(&mut newest, &mut self.state, true);
-        unusual.filter(|_| largest.is_some())
+/// From when on a series is judged by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// Values it must have, the judged one included.
+    least: usize,
+    /// They count from the first on that was enough to be told: what hardly carried anything so far is as new as what
+    /// was never seen, where newcomers are judged.
+    grown: bool,
+}
+
+impl Known {
+    pub(super) fn new(level: Level, settings: &Settings, detector: &impl Detector) -> Self {
+        let grown = settings.budget.is_some() && level.has_newcomers();
+        let least = settings.thresholds.min_history;
+        Self { least: if grown { least.max(detector.least()) } else { least }, grown }
+    }
+
+    pub(super) fn holds(self, head: &Head) -> bool {
+        let values = if self.grown { u32::from(head.grown) } else { head.values };
+        values as usize + 1 >= self.least
     }
 }
 
 /// Series that may be judged and are not silent for long; at least one.
-fn active<M>(store: &Store<M>, interval: Duration, least: usize) -> f64 {
+fn active<M>(store: &Store<M>, interval: Duration, known: Known) -> f64 {
     let hour = (ACTIVE.as_secs_f64() / interval.as_secs_f64()).max(1.0);
-    let is_active = |head: &&Head| head.values as usize >= least && f64::from(head.idle) < hour;
+    let is_active = |head: &&Head| known.holds(head) && f64::from(head.idle) < hour;
     store.heads().filter(is_active).count().max(1) as f64
 }
 
 /// Judges one series after the other.
-struct One<'a, D> {
+pub(super) struct One<'a, D> {
     interval: &'a Interval,
     demands: &'a Demands<'a>,
+    demand: Known,
     bar: Bar,
     metric: Metric,
     detector: &'a mut D,
@@ -278,7 +289,7 @@ struct One<'a, D> {
 
 impl<D: Detector> One<'_, D> {
     /// Evaluates the newest value, then takes it in.
-    fn judge(
+    pub(super) fn judge(
         &mut self,
         of: &mut series::Newest<'_, D::Memory>,
         state: &mut Option<State>,
@@ -295,7 +306,12 @@ impl<D: Detector> One<'_, D> {
             None => &alone,
         };
         let newest = Newest { history: values, time, missing };
-        let spared = self.demands.settings.budget.is_none() && !self.is_worth_judging(of);
+        let spared = if self.demands.settings.budget.is_none() {
+            !self.is_worth_judging(of)
+        } else {
+            // What carries little may be missed all the same.
+            !newcomer && value > 0.0 && !self.demand.holds(of.head)
+        };
         let evaluation =
             if spared { Evaluation::default() } else { self.detector.evaluate(&of.series.memory, &newest) };
         let unusual = if state.is_some() || evaluation.probability > self.bar.levels.leave {
@@ -305,6 +321,8 @@ impl<D: Detector> One<'_, D> {
         };
         self.detector.learn(&mut of.series.memory, &newest, &evaluation);
         of.series.push(of.head, value, now);
+        let least = self.demands.on(of.key, of.head).least(self.metric);
+        of.head.grow(value, least);
         if let Some(exact) = &mut of.exact {
             exact.remember_busy(value);
         }
@@ -333,11 +351,23 @@ impl<D: Detector> One<'_, D> {
         newcomer: bool,
     ) -> bool {
         let thresholds = self.demands.on(of.key, of.head);
-        let (value, values) = (of.value, of.head.values + 1);
-        let size = if trend == Trend::Rise { value } else { usual.high };
-        size >= thresholds.least(self.metric)
-            && values as usize >= thresholds.min_history
-            && (trend == Trend::Rise || !newcomer)
+        let least = thresholds.least(self.metric);
+        let known = of.head.values as usize + 1 >= thresholds.min_history;
+        known
+            && match trend {
+                Trend::Rise => of.value >= least && (newcomer || self.demand.holds(of.head)),
+                // Who is always there may say little.
+                Trend::Silence if self.is_companion(of, usual) => !newcomer,
+                Trend::Fall | Trend::Silence => {
+                    usual.high >= least && !newcomer && self.demand.holds(of.head)
+                }
+            }
+    }
+
+    /// A pair that was known for a day, and silent in hardly any interval before it fell silent.
+    fn is_companion(&self, of: &series::Newest<'_, D::Memory>, usual: &Usual) -> bool {
+        let day = YOUNG.as_secs_f64() / self.interval.length.as_secs_f64();
+        matches!(of.key, SeriesKey::Pair { .. }) && usual.low > 0.0 && f64::from(of.head.values) >= day
     }
 
     fn unusual(
@@ -394,7 +424,8 @@ impl<D: Detector> One<'_, D> {
         (evidence.is_some() || told.is_some()).then_some(Unusual {
             key: *key,
             metric: self.metric,
-            newcomer,
+            newcomer: None,
+            values: head.values,
             value,
             change: value - usual.median,
             probability,

@@ -8,6 +8,7 @@ use super::{
     Judge,
     cause::{self, Candidate, Part, Told},
     class::{Interval, Unusual},
+    newcomers::Kind,
 };
 use crate::{
     detect::{Detector, Usual},
@@ -36,12 +37,19 @@ impl<D: Detector> Found<'_, D> {
             let pairs = Measured::new(self.snapshot, Level::Pair, self.judge.series.unit, 0);
             self.measured.push((Level::Pair, pairs));
         }
-        let mut findings: Vec<Finding> = told.iter().filter_map(|told| self.finding(told)).collect();
+        let named = |told: &Told| {
+            let mut finding = self.finding(told)?;
+            self.name(&mut finding, &self.unusual[told.index]);
+            Some(finding)
+        };
+        let mut findings: Vec<Finding> = told.iter().filter_map(named).collect();
         findings.sort_by(|a, b| {
             let order = a.metric.cmp(&b.metric).then(b.value.total_cmp(&a.value));
             order.then_with(|| a.series.cmp(&b.series))
         });
-        let folded = (firing - told.len()) as u64;
+        // Two that were found unusual may be explained by one.
+        findings.dedup_by_key(|finding| (finding.series, finding.metric));
+        let folded = (firing - findings.len()) as u64;
         let told = told.iter().map(|told| self.unusual[told.index].clone()).collect();
         (findings, told, folded)
     }
@@ -58,6 +66,7 @@ impl<D: Detector> Found<'_, D> {
             key: unusual.key,
             metric: unusual.metric,
             change: unusual.change,
+            silent: unusual.value == 0.0,
             probability: unusual.probability,
             told: unusual.told.filter(|_| unusual.evidence.is_none()),
         };
@@ -120,27 +129,27 @@ impl<D: Detector> Found<'_, D> {
             return Some(unusual.change);
         }
         let value = self.carried(&unusual.key, metric)?.amount(metric) as f64 * self.interval.scale;
-        if unusual.newcomer {
+        if unusual.newcomer.is_some() {
             return Some(value);
         }
         let class = self.judge.class(unusual.key.level(), metric)?;
-        let series = class.store.get(&unusual.key)?;
+        let (_, series) = class.store.get(&unusual.key)?;
         Some(value - Usual::of(series.recent().iter().copied().map(f64::from)).median)
     }
 
-    fn measured(&self, level: Level) -> Option<&Measured> {
+    pub(super) fn measured(&self, level: Level) -> Option<&Measured> {
         self.measured.iter().find(|(of, _)| *of == level).map(|(_, measured)| measured)
     }
 
-    fn carried(&self, key: &SeriesKey, metric: Metric) -> Option<&Carried> {
+    pub(super) fn carried(&self, key: &SeriesKey, metric: Metric) -> Option<&Carried> {
         self.measured(key.level())?.get(key, metric)
     }
 
-    fn interface(&self, ifindex: u32, direction: Direction) -> SeriesKey {
+    pub(super) fn interface(&self, ifindex: u32, direction: Direction) -> SeriesKey {
         SeriesKey::interface(&self.interface_name(ifindex), direction)
     }
 
-    fn interface_name(&self, ifindex: u32) -> String {
+    pub(super) fn interface_name(&self, ifindex: u32) -> String {
         self.judge.names.get(&ifindex).cloned().unwrap_or_else(|| format!("interface {ifindex}"))
     }
 
@@ -156,6 +165,10 @@ impl<D: Detector> Found<'_, D> {
             let Unusual { key, metric, value, .. } = self.unusual[index];
             Contributor { series: key, metric, value, share }
         };
+        let span = match unusual.newcomer {
+            Some((Kind::Total, _)) => length.saturating_mul(unusual.values.saturating_add(1)),
+            _ => length,
+        };
         let interface = match unusual.key {
             SeriesKey::Interface { name, .. } => name.to_string(),
             _ => self.interface_name(unusual.ifindex),
@@ -163,10 +176,10 @@ impl<D: Detector> Found<'_, D> {
         Some(Finding {
             cause: Cause::Unusual,
             time,
-            interval: length,
+            interval: span,
             series: unusual.key,
             metric: unusual.metric,
-            newcomer: unusual.newcomer,
+            newcomer: unusual.newcomer.map(|_| length.saturating_mul(unusual.values)),
             interface,
             direction: unusual.direction,
             locality: unusual.locality,
@@ -183,7 +196,7 @@ impl<D: Detector> Found<'_, D> {
             limit: evidence.limit,
             history: evidence.history.clone(),
             worse: evidence.worse,
-            contributors: self.contributors(unusual),
+            contributors: self.contributors(unusual, Level::Pair),
             folded: Folded {
                 count: told.folded.len() as u64,
                 top: told.folded.iter().take(MOST_NAMED).map(|&(i, share)| contributor(i, share)).collect(),
@@ -191,57 +204,4 @@ impl<D: Detector> Found<'_, D> {
             reverse: told.reverse.map(|i| contributor(i, 1.0)),
         })
     }
-
-    /// The pairs that made most of the change of a network or interface: by what each changed where that is known, else
-    /// by what it carries.
-    fn contributors(&self, unusual: &Unusual) -> Vec<Contributor> {
-        let (Some(pairs), true) = (self.measured(Level::Pair), unusual.key.level().is_coarse()) else {
-            return Vec::new();
-        };
-        let metric = unusual.metric;
-        let known = self.judge.class(Level::Pair, metric).map(|class| &class.store);
-        let is_part = |key: &SeriesKey, ifindex: u32, direction: Direction| match unusual.key {
-            SeriesKey::Interface { .. } => self.interface(ifindex, direction) == unusual.key,
-            net => key.is_within(&net),
-        };
-        let mut contributors: Vec<(SeriesKey, f64, f64)> = Vec::new();
-        for carried in pairs.busiest(metric) {
-            let place = pairs
-                .places(&carried.key)
-                .find(|place| is_part(&carried.key, place.ifindex, Direction::from_u8(place.direction)));
-            let Some(place) = place else { continue };
-            let value = place.amount(metric) as f64 * self.interval.scale;
-            let usual = known.and_then(|store| store.get(&carried.key)).map_or(0.0, usual_of);
-            contributors.push((carried.key, value, value - usual));
-        }
-        if unusual.change < 0.0 {
-            let silent = known.into_iter().flat_map(|store| store.iter()).filter(|(.., value)| *value == 0.0);
-            for (key, head, series, _) in silent {
-                if is_part(key, head.ifindex, head.direction()) {
-                    contributors.push((*key, 0.0, -usual_of(series)));
-                }
-            }
-        }
-        contributors.retain(|(.., change)| change / unusual.change > 0.0);
-        contributors.sort_by(|a, b| b.2.abs().total_cmp(&a.2.abs()).then_with(|| a.0.cmp(&b.0)));
-        contributors.truncate(MOST_NAMED);
-        contributors
-            .into_iter()
-            .map(|(series, value, change)| Contributor {
-                series,
-                metric,
-                value,
-                share: (change / unusual.change).min(1.0),
-            })
-            .collect()
-    }
-}
-
-/// What a series usually carries when it does.
-fn usual_of<M>(series: &crate::series::Series<M>) -> f64 {
-    // Its newest value is already part of what is remembered.
-    let recent = series.recent();
-    let earlier = &recent[..recent.len().saturating_sub(1)];
-    let busy = earlier.iter().copied().filter(|value| *value > 0.0).map(f64::from);
-    Usual::of(busy).median
 }

@@ -3,8 +3,10 @@
 mod any;
 mod cause;
 mod class;
+mod contributors;
 mod evidence;
 mod explain;
+mod newcomers;
 mod saved;
 mod settings;
 mod state;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Class, Judge, class::Newcomers, state::State};
+use super::{Class, Judge, newcomers::Newcomers, state::State};
 use crate::{
     detect::Detector,
     series::{Entry, Exact, Gaps, Level, Metric, SeriesKey},
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Grows with each change of what is saved, or of what a detector remembers.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a judge has learned: bounded as its stores are. Interfaces are there by name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -126,7 +126,6 @@ fn load<M>(class: &mut Class<M>, saved: SavedClass<M>) {
     class.store.load(saved.series, saved.exact);
     class.states = saved.states.into_iter().filter(|(key, _)| class.store.get(key).is_some()).collect();
     if let (Some(newcomers), Some(saved)) = (&mut class.newcomers, saved.newcomers) {
-        let exact = newcomers.exact.is_some().then(|| saved.exact.clone().unwrap_or_default());
-        *newcomers = Newcomers { exact, ..saved };
+        newcomers.load(saved);
     }
 }

@@ -77,7 +77,7 @@ pub fn csv_line(alert: &Alert) -> String {
         finding.series.to_string(),
         of(Metric::Flows),
         finding.trend.name().to_owned(),
-        finding.newcomer.to_string(),
+        finding.newcomer.is_some().to_string(),
         finding.since.to_string(),
         finding.threshold.to_string(),
         finding.limit.map(|limit| limit.round().to_string()).unwrap_or_default(),

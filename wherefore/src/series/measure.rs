@@ -28,6 +28,8 @@ pub struct Carried {
     pub flows: u64,
     /// Packets that may stand for several on the wire.
     pub estimated: u64,
+    /// Bytes and flows toward the service: the end with the lower port.
+    asked: [u64; 2],
     /// Of the key.
     hash: u64,
     /// The next place of the same key.
@@ -41,16 +43,19 @@ impl Carried {
 
     /// What one flow carried of a key.
     fn new(key: SeriesKey, flow: &Flow, unit: Unit) -> Self {
+        let bytes = match unit {
+            Unit::Ip => flow.counters.ip_bytes,
+            Unit::Wire => flow.counters.wire_bytes,
+        };
+        let asks = flow.key.sport > flow.key.dport;
         Self {
             key,
             ifindex: flow.key.ifindex,
             direction: flow.key.direction,
             locality: flow.locality,
-            bytes: match unit {
-                Unit::Ip => flow.counters.ip_bytes,
-                Unit::Wire => flow.counters.wire_bytes,
-            },
+            bytes,
             flows: 1,
+            asked: if asks { [bytes, 1] } else { [0, 0] },
             estimated: flow.counters.estimated,
             hash: 0,
             next: NONE,
@@ -60,6 +65,8 @@ impl Carried {
     const fn merge(&mut self, other: &Self) {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.flows += other.flows;
+        self.asked[0] = self.asked[0].saturating_add(other.asked[0]);
+        self.asked[1] += other.asked[1];
         self.estimated += other.estimated;
     }
 
@@ -69,6 +76,44 @@ impl Carried {
         match metric {
             Metric::Bytes => self.bytes,
             Metric::Flows => self.flows,
+        }
+    }
+}
+
+/// Who is sent what most of a series is, by the direction and by the ports: to a service goes by default what comes from
+/// the higher port. It is a guess that is right for nearly all traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To a service elsewhere: uploads, requests.
+    Asks,
+    /// From a service here, to who asked.
+    Serves,
+    /// To a service here.
+    Asked,
+    /// From a service elsewhere: downloads, answers.
+    Served,
+}
+
+impl Role {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT] = [Self::Asks, Self::Serves, Self::Asked, Self::Served];
+}
+
+impl Carried {
+    /// What forwarded traffic is depends on its ports alone.
+    #[must_use]
+    pub const fn role(&self, metric: Metric) -> Role {
+        let asked = match metric {
+            Metric::Bytes => self.asked[0] > self.bytes / 2,
+            Metric::Flows => self.asked[1] > self.flows / 2,
+        };
+        match (self.locality, asked) {
+            (Locality::Incoming, true) => Role::Asked,
+            (Locality::Outgoing, false) => Role::Serves,
+            (_, true) => Role::Asks,
+            (_, false) => Role::Served,
         }
     }
 }

@@ -19,6 +19,10 @@ pub struct Head {
     pub values: u32,
     /// Silent intervals since the last other one.
     pub idle: u32,
+    /// All that it carried.
+    pub total: f32,
+    /// Values since it first carried enough to be told, that one included; 0 where it never did.
+    pub grown: u16,
     /// Number of the interface that carried most in the last interval with any; 0 where that was before the agent
     /// started, as numbers do not outlast it.
     #[serde(skip)]
@@ -35,6 +39,8 @@ impl Default for Head {
         Self {
             values: 0,
             idle: 0,
+            total: 0.0,
+            grown: 0,
             ifindex: 0,
             direction: Direction::Unknown as u8,
             locality: Locality::Unknown,
@@ -61,6 +67,15 @@ impl Head {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.idle = self.idle.saturating_add(count);
         self.values = self.values.saturating_add(count);
+        if self.grown > 0 {
+            self.grown = self.grown.saturating_add(u16::try_from(count).unwrap_or(u16::MAX));
+        }
+    }
+
+    /// Takes in what it carried, of which `least` is enough to be told.
+    pub fn grow(&mut self, value: f64, least: f64) {
+        self.total += value as f32;
+        self.grown = self.grown.saturating_add(u16::from(self.grown > 0 || value >= least));
     }
 }
 

@@ -13,9 +13,9 @@ pub(crate) use self::store::Entry;
 pub use self::{
     gap::{Gaps, Step},
     key::{InterfaceName, Level, Metric, SeriesKey, Transport, Unit, endpoint, network},
-    measure::{Carried, Measured},
+    measure::{Carried, Measured, Role},
     memory::{BUSY_LEAST, EVIDENCE, Exact, Head, Series},
-    store::{Bounds, Newest, Store},
+    store::{Bounds, Newcomer, Newcomers, Newest, Store},
 };
 
 /// Most remote networks remembered, each way and metric.

@@ -3,7 +3,7 @@
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
-use super::{Carried, Counters, Exact, Head, Measured, Metric, Series, SeriesKey, measure::hash};
+use super::{Carried, Counters, Exact, Head, Measured, Metric, Role, Series, SeriesKey, measure::hash};
 
 /// The bounds of a [`Store`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,36 @@ pub struct Newest<'a, M> {
     pub value: f64,
 }
 
+/// A series of which little is known, in the newest interval.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomer<'a> {
+    /// What it carried.
+    pub carried: &'a Carried,
+    /// How much that is, normalised; or all that it carried so far.
+    pub amount: f64,
+    /// Values before this interval.
+    pub values: u32,
+}
+
+impl<'a> Newcomer<'a> {
+    /// Takes the place of a smaller one; of equal ones the first key has it.
+    fn or_larger(self, place: &mut Option<Self>) {
+        let order = |a: &Self| (a.amount, std::cmp::Reverse(a.carried.key));
+        if place.is_none_or(|held| order(&held) < order(&self)) {
+            *place = Some(self);
+        }
+    }
+}
+
+/// The largest of those that carried anything in the newest interval.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Newcomers<'a> {
+    /// By what they carried in it, of those that are new; by their [`Role`].
+    pub largest: [Option<Newcomer<'a>>; Role::COUNT],
+    /// By all that they carried, of those that are young; likewise.
+    pub total: [Option<Newcomer<'a>>; Role::COUNT],
+}
+
 impl<M> Store<M> {
     /// An empty one.
     #[must_use]
@@ -75,39 +105,46 @@ impl<M> Store<M> {
         }
     }
 
-    /// Begins an interval: gives each series what it carried, times `scale`, and new ones a place. The largest among
-    /// newcomers, with fewer than `known` values so far, is handed back.
+    /// Begins an interval: gives each series what it carried, times `scale`, and new ones a place. The largest among those
+    /// that are `new`, and those that are `young`, are handed back.
     pub fn observe<'a>(
         &mut self,
         measured: &'a Measured,
         metric: Metric,
         scale: f64,
-        known: usize,
+        is_new: impl Fn(&Head) -> bool,
+        is_young: impl Fn(&Head) -> bool,
         start: impl Fn() -> M,
-    ) -> Option<&'a Carried> {
+    ) -> Newcomers<'a> {
         self.newest.clear();
         self.newest.resize(self.heads.len(), 0.0);
         let order = |a: &&Carried, b: &&Carried| {
             b.amount(metric).cmp(&a.amount(metric)).then_with(|| a.key.cmp(&b.key))
         };
-        let mut newcomers: Vec<&Carried> = Vec::new();
-        let mut largest: Option<&Carried> = None;
+        let mut strangers: Vec<&Carried> = Vec::new();
+        let mut newcomers = Newcomers::default();
         for carried in measured.busiest(metric) {
-            let mut is_known = false;
+            let amount = carried.amount(metric) as f64 * scale;
+            let mut head = Head::default();
             if let Some(at) = self.find_hashed(carried.hash(), &carried.key) {
-                self.newest[at] = carried.amount(metric) as f64 * scale;
-                let head = &mut self.heads[at].1;
-                head.seen(carried);
-                is_known = head.values as usize >= known;
+                self.newest[at] = amount;
+                self.heads[at].1.seen(carried);
+                head = self.heads[at].1;
             } else {
-                newcomers.push(carried);
+                strangers.push(carried);
             }
-            if !is_known && largest.is_none_or(|largest| order(&carried, &largest).is_lt()) {
-                largest = Some(carried);
+            let newcomer = Newcomer { carried, amount, values: head.values };
+            let role = carried.role(metric) as usize;
+            if is_new(&head) {
+                newcomer.or_larger(&mut newcomers.largest[role]);
+            }
+            if is_young(&head) {
+                let amount = f64::from(head.total) + amount;
+                Newcomer { amount, ..newcomer }.or_larger(&mut newcomers.total[role]);
             }
         }
-        self.admit(newcomers, metric, scale, order, start);
-        largest
+        self.admit(strangers, metric, scale, order, start);
+        newcomers
     }
 
     /// The heaviest newcomers where there is room, the next ones in place of lighter series.
@@ -174,8 +211,8 @@ impl<M> Store<M> {
 
     /// One series.
     #[must_use]
-    pub fn get(&self, key: &SeriesKey) -> Option<&Series<M>> {
-        self.find(key).map(|at| &self.series[at])
+    pub fn get(&self, key: &SeriesKey) -> Option<(&Head, &Series<M>)> {
+        self.find(key).map(|at| (&self.heads[at].1, &self.series[at]))
     }
 
     /// The last values of one series, where they are kept.

@@ -31,6 +31,10 @@ const LONG: f64 = 2_000.0;
 /// Bins of the distribution, over so many standard deviations either way.
 const BINS: usize = 8;
 const REACH: f64 = 2.5;
+/// Where values never differed, the deviation is taken for this share of their mean; a statistic is never larger than so
+/// many deviations.
+const UNVARIED: f64 = 0.05;
+const MOST_STATISTIC: f64 = 1e6;
 /// A value of more than this many standard deviations teaches the long memory as much as one that is.
 const MOST_LEARNED: f64 = 10.0;
 /// Statistics that may raise an alert, each as often as the others.
@@ -106,8 +110,13 @@ impl Auto {
         let value = newest.value();
         let (mean, deviation) = (f64::from(memory.mean), f64::from(memory.variance).sqrt());
         let short = f64::from(memory.short);
-        let by_deviation = |distance: f64| if deviation > 0.0 { distance / deviation } else { 0.0 };
-        let per = |distance: f64, usual: f64| if usual > 0.0 { distance / usual } else { 0.0 };
+        let unvaried = if memory.values >= WARM_UP { (UNVARIED * mean.abs()).max(f64::MIN_POSITIVE) } else { 0.0 };
+        let per = |distance: f64, usual: f64| {
+            // What never differed says nothing of how much it may.
+            let usual = if usual > 0.0 { usual } else { unvaried };
+            if usual > 0.0 { (distance / usual).clamp(-MOST_STATISTIC, MOST_STATISTIC) } else { 0.0 }
+        };
+        let by_deviation = |distance: f64| per(distance, deviation);
         let missed = f64::from(memory.missed).sqrt() + 0.1 * f64::from(memory.missed_long).sqrt();
         let residual =
             memory.season.as_ref().and_then(|season| season.residual(newest.time, value, SHORT, self.drift));
@@ -166,9 +175,13 @@ impl Detector for Auto {
                 add("hour", residual.point, unless_known(&season.point, residual.point));
                 add("hour-level", residual.short, unless_known(&season.level, residual.short));
             }
+            if let Some(season) = &memory.season {
+                let drop = season.below(newest.value());
+                add("drop", -drop, unless_known(&season.drop, drop));
+            }
             if newest.value() == 0.0 {
                 let gap = memory.gaps.running() + 1.0;
-                add("silence", -gap, memory.gaps.decades(gap, seen));
+                add("silence", -gap, memory.gaps.decades(gap));
             }
         } else if memory.season.is_some() {
             let (statistic, decades) = memory.early.judge(newest.value());

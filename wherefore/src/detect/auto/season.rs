@@ -16,6 +16,8 @@ const MOST_LEARNED: f64 = 10.0;
 /// Share of its distance to the mean by which a day's extreme fades each day, and by which a value may go beyond.
 const FADING: f32 = 0.05;
 const MARGIN: f32 = 0.1;
+/// Rate of the mean logarithm: over some ten values.
+const LOGARITHM: f32 = 2.0 / 11.0;
 /// Residuals count up to this many deviations where they are smoothed.
 const MOST_SMOOTHED: f64 = 30.0;
 
@@ -75,6 +77,9 @@ pub struct Season {
     long: f32,
     pub(super) point: Tail,
     pub(super) level: Tail,
+    /// Mean logarithm of the last values, and the tail of what lies below it.
+    logarithm: f32,
+    pub(super) drop: Tail,
 }
 
 /// A value as this hour sees it.
@@ -129,6 +134,11 @@ impl Season {
         (low - margin..=high + margin).contains(&(value as f32))
     }
 
+    /// How far the logarithm of a value lies below those before; 0 where it lies above, or the value is negative.
+    pub(super) fn below(&self, value: f64) -> f64 {
+        if value < 0.0 { 0.0 } else { (f64::from(self.logarithm) - value.ln_1p()).max(0.0) }
+    }
+
     /// Takes a value in. `day_values`: values in a day; `rate`: that of the long memory.
     pub(super) fn learn(
         &mut self,
@@ -141,6 +151,9 @@ impl Season {
         if let Some(residual) = residual {
             (self.short, self.long) = (residual.short as f32, residual.long as f32);
         }
+        self.drop.learn(self.below(value), day_values);
+        let logarithm = value.max(0.0).ln_1p() as f32;
+        self.logarithm += LOGARITHM * (logarithm - self.logarithm);
         let (index, day) = hour(time);
         let hour = &mut self.hours[index];
         // A clock that was set back brings no new day.

@@ -17,9 +17,9 @@ pub(super) struct Gaps {
     /// Zeros since the last other value; nothing before the first other value counts.
     running: u32,
     begun: bool,
-    /// Gaps that the means stand for, and all that ended.
-    count: f32,
+    /// Gaps that ended, and values that were not zero.
     ended: u32,
+    busy: u32,
     /// Mean length, and mean of its square.
     mean: f32,
     square: f32,
@@ -31,19 +31,26 @@ impl Gaps {
         f64::from(self.running)
     }
 
-    /// Minus the decimal logarithm of how often a gap of `length` zeros comes, per value, of which there were `seen`.
-    pub(super) fn decades(&self, length: f64, seen: f64) -> f64 {
+    /// Minus the decimal logarithm of how often a gap of `length` zeros comes, per value that is not zero. What ends may
+    /// end for good: a gap as long as all there was before says no more when it lasts.
+    pub(super) fn decades(&self, length: f64) -> f64 {
         if !self.begun {
             return 0.0;
         }
-        let (mean, square, count) = (f64::from(self.mean), f64::from(self.square), f64::from(self.count));
+        let (mean, square, count) = (f64::from(self.mean), f64::from(self.square), f64::from(self.count()));
+        let length = length.min(f64::from(self.busy));
         let variance = (square - mean * mean).max(1e-3 * mean * mean).max(f64::MIN_POSITIVE);
         let moments = (0.5 * (1.0 - mean * mean / variance)).max(-0.5);
         let shape = ((count * moments + PRIOR_WEIGHT * PRIOR_SHAPE) / (count + PRIOR_WEIGHT))
             .clamp(LEAST_SHAPE, MOST_SHAPE);
         let scale = (mean * (1.0 - shape)).max(1.0);
         let beyond = (shape * (length - 1.0).max(0.0) / scale).ln_1p() / (shape * std::f64::consts::LN_10);
-        beyond - ((f64::from(self.ended) + 1.0) / (seen + 1.0)).log10()
+        beyond - ((f64::from(self.ended) + 1.0) / (f64::from(self.busy) + 1.0)).log10()
+    }
+
+    /// Gaps that the means stand for.
+    fn count(&self) -> f32 {
+        (self.ended as f32).min(MEMORY)
     }
 
     /// Takes a value in.
@@ -53,12 +60,13 @@ impl Gaps {
             return;
         }
         self.begun = true;
+        self.busy = self.busy.saturating_add(1);
         if self.running > 0 {
             let length = self.running as f32;
             self.ended = self.ended.saturating_add(1);
-            self.count = (self.count + 1.0).min(MEMORY);
-            self.mean += (length - self.mean) / self.count;
-            self.square += (length * length - self.square) / self.count;
+            let count = self.count();
+            self.mean += (length - self.mean) / count;
+            self.square += (length * length - self.square) / count;
             self.running = 0;
         }
     }
@@ -79,8 +87,8 @@ mod tests {
     #[test]
     fn what_never_fell_silent_is_unusual_soon() {
         let gaps = after(&[1; 1_000]);
-        assert!((gaps.decades(1.0, 1_000.0) - 3.0).abs() < 0.01, "{}", gaps.decades(1.0, 1_000.0));
-        assert!(gaps.decades(12.0, 1_000.0) > 5.0);
+        assert!((gaps.decades(1.0) - 3.0).abs() < 0.01, "{}", gaps.decades(1.0));
+        assert!(gaps.decades(12.0) > 5.0);
     }
 
     #[test]
@@ -88,12 +96,12 @@ mod tests {
         let beacon: Vec<u8> = (0..1_200).map(|i| u8::from(i % 12 == 0)).collect();
         let gaps = after(&beacon);
         assert_eq!(gaps.running(), 11.0);
-        assert!(gaps.decades(12.0, 1_200.0) < 2.0);
-        assert!(gaps.decades(120.0, 1_200.0) > 4.0);
+        assert!(gaps.decades(12.0) < 2.0);
+        assert!(gaps.decades(120.0) > 4.0);
     }
 
     #[test]
     fn zeros_before_the_first_value_are_no_gap() {
-        assert_eq!(after(&[0; 500]).decades(501.0, 500.0), 0.0);
+        assert_eq!(after(&[0; 500]).decades(501.0), 0.0);
     }
 }

@@ -81,7 +81,7 @@ pub mod default {
     /// Length of an interval.
     pub const INTERVAL: &str = "5s";
     /// False alerts a day.
-    pub const ALERTS_PER_DAY: f64 = 0.3;
+    pub const ALERTS_PER_DAY: f64 = 0.15;
     /// How long `flows` counts a live host.
     pub const FLOWS_DURATION: std::time::Duration = std::time::Duration::from_secs(10);
     /// Flows of one interval on a live host.

@@ -20,6 +20,13 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// Hour of the day, and days since 1970, in UTC.
+    #[must_use]
+    pub const fn hour(self) -> (usize, u32) {
+        let hours = self.0 / 3_600_000_000_000;
+        ((hours % 24) as usize, (hours / 24) as u32)
+    }
+
     /// The time `duration` after `self`.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

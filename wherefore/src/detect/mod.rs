@@ -11,10 +11,12 @@ pub mod anomalyzer;
 pub mod auto;
 mod choice;
 pub mod ewma;
+mod rare;
 pub mod spot;
 mod tail;
 mod usual;
 
+pub use self::rare::Rare;
 pub use self::usual::{Usual, quantile};
 
 pub use self::choice::{Name, Settings};

@@ -82,7 +82,7 @@ pub(super) struct Class<M> {
     pub level: Level,
     pub metric: Metric,
     pub store: Store<M>,
-    pub newcomers: Option<Newcomers<M>>,
+    pub newcomers: Option<Newcomers>,
     /// Of series that are unusual or nearly so.
     pub states: HashMap<SeriesKey, State>,
 }
@@ -132,13 +132,11 @@ struct Bar {
 }
 
 impl Bar {
-    /// `hold`: see [`Levels`]; `None` for the usual one.
-    fn new(detector: &impl Detector, settings: &Settings, budget: f64, hold: Option<u32>) -> Self {
+    fn new(detector: &impl Detector, settings: &Settings, budget: f64) -> Self {
         if settings.budget.is_none() {
             return Self { levels: Levels::single(settings.thresholds.probability), budget: None };
         }
-        let mut levels = Levels::of_budget(|budget| detector.threshold(budget), budget);
-        levels.hold = hold.unwrap_or(levels.hold);
+        let levels = Levels::of_budget(|budget| detector.threshold(budget), budget);
         Self { levels, budget: Some(budget) }
     }
 }
@@ -150,14 +148,12 @@ impl<M> Class<M> {
         metric: Metric,
         bounds: Bounds,
         newcomers: bool,
-        start: impl Fn() -> M,
     ) -> Self {
         Self {
             level,
             metric,
             store: Store::new(bounds),
-            newcomers: (newcomers && level.has_newcomers())
-                .then(|| Newcomers::new(metric, bounds.exact, start)),
+            newcomers: (newcomers && level.has_newcomers()).then(|| Newcomers::new(metric)),
             states: HashMap::new(),
         }
     }
@@ -191,11 +187,11 @@ impl<M> Class<M> {
             states.remove(&key);
         }
         let active = active(store, interval.length, demand);
-        let bar = Bar::new(detector, settings, budget / active, None);
+        let bar = Bar::new(detector, settings, budget / active);
         let mut judge = One { interval, demands, demand, bar, metric: *metric, detector };
         for mut newest in store.iter_mut() {
             let mut state = if newest.head.watched { states.remove(newest.key) } else { None };
-            let unusual = judge.judge(&mut newest, &mut state, false);
+            let unusual = judge.judge(&mut newest, &mut state);
             newest.head.watched = state.is_some();
             if let Some(state) = state {
                 states.insert(*newest.key, state);
@@ -208,8 +204,8 @@ impl<M> Class<M> {
         }
         // Before that everybody is new.
         if let Some(newcomers) = newcomers {
-            // One newcomer's state shall not hide the next one.
-            judge.bar = Bar::new(judge.detector, settings, budget / newcomers.active(), Some(0));
+            let share = budget / newcomers.active();
+            let least = settings.thresholds.least(*metric);
             let begun = |kind| match kind {
                 Kind::Largest => interval.now as usize > demand.least,
                 Kind::Total => interval.now > founded,
@@ -217,7 +213,8 @@ impl<M> Class<M> {
             for (kind, largest) in [(Kind::Largest, &largest.largest), (Kind::Total, &largest.total)] {
                 for role in Role::ALL.into_iter().filter(|_| begun(kind)) {
                     let Some(crowd) = newcomers.of_mut((kind, role)) else { continue };
-                    found.extend(crowd.judge((kind, role), largest[role as usize], &mut judge));
+                    let newcomer = largest[role as usize];
+                    found.extend(crowd.judge((kind, role), *metric, newcomer, interval, least, share));
                 }
             }
         }
@@ -278,7 +275,7 @@ fn active<M>(store: &Store<M>, interval: Duration, known: Known) -> f64 {
 }
 
 /// Judges one series after the other.
-pub(super) struct One<'a, D> {
+struct One<'a, D> {
     interval: &'a Interval,
     demands: &'a Demands<'a>,
     demand: Known,
@@ -289,11 +286,10 @@ pub(super) struct One<'a, D> {
 
 impl<D: Detector> One<'_, D> {
     /// Evaluates the newest value, then takes it in.
-    pub(super) fn judge(
+    fn judge(
         &mut self,
         of: &mut series::Newest<'_, D::Memory>,
         state: &mut Option<State>,
-        newcomer: bool,
     ) -> Option<Unusual> {
         let Interval { time, now, missing, history, .. } = *self.interval;
         let value = of.value;
@@ -310,12 +306,12 @@ impl<D: Detector> One<'_, D> {
             !self.is_worth_judging(of)
         } else {
             // What carries little may be missed all the same.
-            !newcomer && value > 0.0 && !self.demand.holds(of.head)
+            value > 0.0 && !self.demand.holds(of.head)
         };
         let evaluation =
             if spared { Evaluation::default() } else { self.detector.evaluate(&of.series.memory, &newest) };
         let unusual = if state.is_some() || evaluation.probability > self.bar.levels.leave {
-            self.unusual(of, &newest, &evaluation, state, newcomer)
+            self.unusual(of, &newest, &evaluation, state)
         } else {
             None
         };
@@ -348,18 +344,17 @@ impl<D: Detector> One<'_, D> {
         of: &series::Newest<'_, D::Memory>,
         usual: &Usual,
         trend: Trend,
-        newcomer: bool,
     ) -> bool {
         let thresholds = self.demands.on(of.key, of.head);
         let least = thresholds.least(self.metric);
         let known = of.head.values as usize + 1 >= thresholds.min_history;
         known
             && match trend {
-                Trend::Rise => of.value >= least && (newcomer || self.demand.holds(of.head)),
+                Trend::Rise => of.value >= least && self.demand.holds(of.head),
                 // Who is always there may say little.
-                Trend::Silence if self.is_companion(of, usual) => !newcomer,
+                Trend::Silence if self.is_companion(of, usual) => true,
                 Trend::Fall | Trend::Silence => {
-                    usual.high >= least && !newcomer && self.demand.holds(of.head)
+                    usual.high >= least && self.demand.holds(of.head)
                 }
             }
     }
@@ -376,7 +371,6 @@ impl<D: Detector> One<'_, D> {
         newest: &Newest<'_>,
         evaluation: &Evaluation,
         state: &mut Option<State>,
-        newcomer: bool,
     ) -> Option<Unusual> {
         let series::Newest { key, ref head, ref series, value, .. } = *of;
         let probability = evaluation.probability;
@@ -394,8 +388,8 @@ impl<D: Detector> One<'_, D> {
         }
         let trend = Trend::of(value, &current.usual);
         let news = if self.demands.settings.budget.is_some() {
-            let deserves = self.deserves(of, &current.usual, trend, newcomer);
-            current.step(probability, deserves, &self.bar.levels, self.detector)
+            let deserves = self.deserves(of, &current.usual, trend);
+            current.step(probability, deserves, &self.bar.levels, |budget| self.detector.threshold(budget))
         } else if probability > self.bar.levels.enter {
             News::New
         } else {
@@ -455,7 +449,7 @@ impl<D: Detector> One<'_, D> {
 }
 
 /// What was usual before the judged value, the last one: of a silence, before it began.
-fn usual_of(history: &[f64]) -> Usual {
+pub(super) fn usual_of(history: &[f64]) -> Usual {
     let earlier = &history[..history.len().saturating_sub(1)];
     let silent = if history.last() == Some(&0.0) {
         earlier.iter().rev().take_while(|&&value| value == 0.0).count()

@@ -77,7 +77,7 @@ impl<D: Detector> Judge<D> {
             .map(|(level, metric)| {
                 // The original's way knows no newcomers.
                 let newcomers = settings.budget.is_some();
-                Class::new(level, metric, bounds(level), newcomers, || detector.start(level.is_coarse()))
+                Class::new(level, metric, bounds(level), newcomers)
             })
             .collect();
         let expected = vec![0; series.levels.len()];

@@ -1,13 +1,16 @@
 //! Series of which little is known, judged by what such series usually carry.
 
 use serde::{Deserialize, Serialize};
-use wherefore_common::Direction;
 
-use super::class::{One, Unusual};
-use super::state::State;
+use super::{
+    class::{Evidence, Interval, Unusual, usual_of},
+    state::{News, State},
+};
 use crate::{
-    detect::Detector,
-    series::{self, Exact, Head, Metric, Newcomer, Role, Series, SeriesKey},
+    alarm::Levels,
+    detect::{Evaluation, Part, Rare},
+    finding::Trend,
+    series::{Head, Metric, Newcomer, Role, Series, SeriesKey},
 };
 
 /// By what a newcomer is judged.
@@ -19,35 +22,46 @@ pub(super) enum Kind {
     Total,
 }
 
+impl Kind {
+    const fn method(self) -> &'static str {
+        match self {
+            Self::Largest => "newcomer",
+            Self::Total => "newcomer-total",
+        }
+    }
+}
+
 /// A crowd: what they are judged by, and the role they have.
 pub(super) type Place = (Kind, Role);
 
 /// The largest among newcomers, interval by interval, by their role.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Newcomers<M> {
+pub(super) struct Newcomers {
     /// Of those that are new.
-    largest: [Crowd<M>; Role::COUNT],
+    largest: [Crowd; Role::COUNT],
     /// Of bytes: of those that are young.
-    total: Option<[Crowd<M>; Role::COUNT]>,
+    total: Option<[Crowd; Role::COUNT]>,
 }
 
-/// A series of which each interval is of the largest of many.
+/// Of each interval the largest of many series.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Crowd<M> {
+pub(super) struct Crowd {
     head: Head,
-    pub series: Series<M>,
-    exact: Option<Exact>,
+    pub series: Series<()>,
+    rare: Rare,
+    /// Whose the last event was.
+    key: Option<SeriesKey>,
     pub state: Option<State>,
 }
 
-impl<M> Newcomers<M> {
-    /// `exact`: the last values are kept.
-    pub(super) fn new(metric: Metric, exact: bool, start: impl Fn() -> M) -> Self {
+impl Newcomers {
+    pub(super) fn new(metric: Metric) -> Self {
         let crowds = || {
             std::array::from_fn(|_| Crowd {
                 head: Head::default(),
-                series: Series::new(start()),
-                exact: exact.then(Exact::default),
+                series: Series::new(()),
+                rare: Rare::default(),
+                key: None,
                 state: None,
             })
         };
@@ -62,54 +76,94 @@ impl<M> Newcomers<M> {
         all.filter(|crowd| crowd.head.total > 0.0).count().max(1) as f64
     }
 
-    pub(super) fn of(&self, (kind, role): Place) -> Option<&Crowd<M>> {
+    pub(super) fn of(&self, (kind, role): Place) -> Option<&Crowd> {
         match kind {
             Kind::Largest => Some(&self.largest[role as usize]),
             Kind::Total => Some(&self.total.as_ref()?[role as usize]),
         }
     }
 
-    pub(super) fn of_mut(&mut self, (kind, role): Place) -> Option<&mut Crowd<M>> {
+    pub(super) fn of_mut(&mut self, (kind, role): Place) -> Option<&mut Crowd> {
         match kind {
             Kind::Largest => Some(&mut self.largest[role as usize]),
             Kind::Total => Some(&mut self.total.as_mut()?[role as usize]),
         }
     }
-
-    /// Goes on with what was saved.
-    pub(super) fn load(&mut self, saved: Self) {
-        let load = |(crowd, saved): (&mut Crowd<M>, Crowd<M>)| crowd.load(saved);
-        self.largest.iter_mut().zip(saved.largest).for_each(load);
-        self.total.iter_mut().flatten().zip(saved.total.into_iter().flatten()).for_each(load);
-    }
 }
 
-impl<M> Crowd<M> {
-    fn load(&mut self, saved: Self) {
-        let exact = self.exact.is_some().then(|| saved.exact.clone().unwrap_or_default());
-        *self = Self { exact, ..saved };
-    }
-
-    pub(super) fn judge<D: Detector<Memory = M>>(
+impl Crowd {
+    /// Judges the largest of the interval, then takes it in. `least`: less is no event; `budget`: false alerts a day.
+    pub(super) fn judge(
         &mut self,
         place: Place,
-        largest: Option<Newcomer<'_>>,
-        judge: &mut One<'_, D>,
+        metric: Metric,
+        newcomer: Option<Newcomer<'_>>,
+        interval: &Interval,
+        least: f64,
+        budget: f64,
     ) -> Option<Unusual> {
-        if let Some(newcomer) = largest {
-            self.head.seen(newcomer.carried);
+        let Interval { time, length, now, .. } = *interval;
+        // A demand of nothing still is one of something.
+        let least = least.max(1.0);
+        let value = newcomer.map_or(0.0, |newcomer| newcomer.amount);
+        let probability = self.rare.probability(value, least, time, length);
+        let threshold = |budget| Rare::threshold(budget, length);
+        // One newcomer's state shall not hide the next one.
+        let levels = Levels { hold: 0, ..Levels::of_budget(threshold, budget) };
+
+        let mut unusual = None;
+        if self.state.is_some() || probability > levels.leave {
+            let history: Vec<f64> =
+                self.series.recent().iter().copied().map(f64::from).chain([value]).collect();
+            let state = self.state.get_or_insert_with(|| State::new(time, usual_of(&history)));
+            let news = state.step(probability, value >= least, &levels, threshold);
+            let (usual, since, told) = (state.usual, state.since, state.told);
+            if state.is_over(probability, &levels) && news == News::None {
+                self.state = None;
+            }
+            let evidence = (news != News::None).then(|| {
+                let part = Part {
+                    method: place.0.method(),
+                    value: probability,
+                    weight: 1.0,
+                    statistic: (value / least).max(1.0).log10(),
+                };
+                Box::new(Evidence {
+                    evaluation: Evaluation { probability, parts: [part].into_iter().collect() },
+                    usual,
+                    trend: Trend::Rise,
+                    threshold: levels.enter,
+                    budget: Some(budget),
+                    limit: Some(self.rare.limit(levels.enter, least, time, length)),
+                    since,
+                    highest: self.series.since_as_much(value, now),
+                    history,
+                    worse: news == News::Worse,
+                })
+            });
+            let told = told.filter(|_| self.state.is_some() && news == News::None);
+            unusual = newcomer.filter(|_| evidence.is_some() || told.is_some()).map(|newcomer| Unusual {
+                key: newcomer.carried.key,
+                metric,
+                newcomer: Some(place),
+                values: newcomer.values,
+                value,
+                change: value - usual.median,
+                probability,
+                told,
+                evidence,
+                ifindex: newcomer.carried.ifindex,
+                direction: newcomer.carried.direction(),
+                locality: newcomer.carried.locality,
+            });
         }
-        // Without anybody new there is no key, and nothing to be told.
-        let nobody = SeriesKey::interface("", Direction::Unknown);
-        let mut newest = series::Newest {
-            key: &largest.map_or(nobody, |newcomer| newcomer.carried.key),
-            head: &mut self.head,
-            series: &mut self.series,
-            exact: self.exact.as_mut(),
-            value: largest.map_or(0.0, |newcomer| newcomer.amount),
-        };
-        let unusual = judge.judge(&mut newest, &mut self.state, true);
-        let newcomer = largest?;
-        unusual.map(|unusual| Unusual { newcomer: Some(place), values: newcomer.values, ..unusual })
+        let key = newcomer.map(|newcomer| newcomer.carried.key);
+        self.rare.learn(value, least, time, length, key == self.key);
+        if value >= least {
+            self.key = key;
+        }
+        self.series.push(&mut self.head, value, now);
+        self.head.grow(value, least);
+        unusual
     }
 }

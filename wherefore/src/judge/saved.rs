@@ -41,7 +41,7 @@ struct SavedClass<M> {
     series: Vec<Entry<M>>,
     exact: Vec<Exact>,
     states: Vec<(SeriesKey, State)>,
-    newcomers: Option<Newcomers<M>>,
+    newcomers: Option<Newcomers>,
 }
 
 /// What was saved was learned otherwise, and cannot be gone on with.
@@ -126,6 +126,6 @@ fn load<M>(class: &mut Class<M>, saved: SavedClass<M>) {
     class.store.load(saved.series, saved.exact);
     class.states = saved.states.into_iter().filter(|(key, _)| class.store.get(key).is_some()).collect();
     if let (Some(newcomers), Some(saved)) = (&mut class.newcomers, saved.newcomers) {
-        newcomers.load(saved);
+        *newcomers = saved;
     }
 }

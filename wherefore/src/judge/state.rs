@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::settings::WORSE;
 use crate::{
     alarm::{Alarm, Levels},
-    detect::{Detector, Usual},
+    detect::Usual,
     time::Timestamp,
 };
 
@@ -46,13 +46,13 @@ impl State {
         probability: f64,
         deserves: bool,
         levels: &Levels,
-        detector: &impl Detector,
+        threshold: impl Fn(f64) -> f64,
     ) -> News {
         let on = self.alarm.is_on();
         let entered = self.alarm.step(if on || deserves { probability } else { 0.0 }, levels);
         let worse = on && deserves && self.worse.is_some_and(|worse| probability > worse);
         if entered || worse {
-            self.worse = rarer(detector, probability);
+            self.worse = rarer(threshold, probability);
         }
         match (entered, worse) {
             (true, _) => News::New,
@@ -67,20 +67,20 @@ impl State {
     }
 }
 
-/// The probability whose budget is [`WORSE`] times smaller than that of `probability`: found by bisection, as a detector
+/// The probability whose budget is [`WORSE`] times smaller than that of `probability`: found by bisection, as `threshold`
 /// only tells the other way.
-fn rarer(detector: &impl Detector, probability: f64) -> Option<f64> {
+fn rarer(threshold: impl Fn(f64) -> f64, probability: f64) -> Option<f64> {
     // Budgets from one alert in 10^18 days to as many a day.
     let (mut low, mut high) = (-18.0_f64, 18.0_f64);
     for _ in 0..50 {
         let middle = f64::midpoint(low, high);
-        if detector.threshold(10_f64.powf(middle)) > probability {
+        if threshold(10_f64.powf(middle)) > probability {
             low = middle;
         } else {
             high = middle;
         }
     }
-    let worse = detector.threshold(10_f64.powf(high) / WORSE);
+    let worse = threshold(10_f64.powf(high) / WORSE);
     (worse > probability).then_some(worse)
 }
 
@@ -105,7 +105,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::detect::ewma::Ewma;
+    use crate::detect::{Detector as _, ewma::Ewma};
 
     #[test]
     fn a_state_is_told_once_and_once_more_when_it_is_a_thousand_times_rarer() {
@@ -113,7 +113,7 @@ mod tests {
         let of = |budget: f64| detector.threshold(budget);
         let levels = Levels { enter: of(1e-3), leave: of(1e-2), calm: 3, hold: 0 };
         let mut state = State::new(Timestamp(1), Usual::default());
-        let mut step = |probability, deserves| state.step(probability, deserves, &levels, &detector);
+        let mut step = |probability, deserves| state.step(probability, deserves, &levels, of);
         assert_eq!(step(of(1e-4), false), News::None, "too little to be told");
         assert_eq!(step(of(1e-4), true), News::New);
         assert_eq!(step(of(1e-4), true), News::None);

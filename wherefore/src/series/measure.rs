@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, hash::BuildHasher as _, sync::LazyLock};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use wherefore_common::Direction;
 
 use super::{Level, Metric, SeriesKey, Transport, Unit};
 use crate::{
@@ -68,6 +69,12 @@ impl Carried {
         self.asked[0] = self.asked[0].saturating_add(other.asked[0]);
         self.asked[1] += other.asked[1];
         self.estimated += other.estimated;
+    }
+
+    /// Which way.
+    #[must_use]
+    pub const fn direction(&self) -> Direction {
+        Direction::from_u8(self.direction)
     }
 
     /// How much, of one metric.

@@ -100,7 +100,7 @@ pub(super) struct Residual {
 impl Season {
     /// `None` before the hour was seen on two earlier days. `short` and `long` are the rates of smoothing.
     pub(super) fn residual(&self, time: Timestamp, value: f64, short: f64, long: f64) -> Option<Residual> {
-        let (index, day) = hour(time);
+        let (index, day) = time.hour();
         let hour = &self.hours[index];
         let deviation = mixed(hour.deviation, self.deviation);
         if hour.earlier(day) < DAYS || deviation <= 0.0 {
@@ -123,7 +123,7 @@ impl Season {
     /// Whether this hour, the one before or the one after had values as high and as low on two earlier days: what comes
     /// every night is known, however unlike the rest of the day.
     pub(super) fn knows(&self, time: Timestamp, value: f64) -> bool {
-        let (index, day) = hour(time);
+        let (index, day) = time.hour();
         let (mut low, mut high) = (f32::MAX, f32::MIN);
         for hour in [index + 23, index, index + 1].map(|index| &self.hours[index % 24]) {
             if hour.earlier(day) >= DAYS {
@@ -154,7 +154,7 @@ impl Season {
         self.drop.learn(self.below(value), day_values);
         let logarithm = value.max(0.0).ln_1p() as f32;
         self.logarithm += LOGARITHM * (logarithm - self.logarithm);
-        let (index, day) = hour(time);
+        let (index, day) = time.hour();
         let hour = &mut self.hours[index];
         // A clock that was set back brings no new day.
         if hour.days == 0 || day > hour.day {
@@ -187,10 +187,4 @@ impl Season {
 /// An hour's deviation, drawn towards that of all hours.
 fn mixed(own: f32, all: f32) -> f64 {
     OWN * f64::from(own) + (1.0 - OWN) * f64::from(all)
-}
-
-/// Hour of the day, and days since 1970.
-fn hour(time: Timestamp) -> (usize, u32) {
-    let hours = time.0 / 3_600_000_000_000;
-    ((hours % 24) as usize, (hours / 24) as u32)
 }

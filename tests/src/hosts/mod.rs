@@ -13,7 +13,7 @@ pub mod scenario;
 pub mod traffic;
 pub mod trial;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rand::{SeedableRng as _, rngs::SmallRng};
 use wherefore::locality::HostAddresses;
@@ -116,9 +116,14 @@ impl Host {
         traffic
     }
 
-    /// It does a job no more.
-    pub fn drop_job(&mut self, name: &str) {
-        self.parts.retain(|(part, _)| !matches!(part, Part::Job(job) if job.name == name));
+    /// It does a job no more: with whom it did.
+    pub fn drop_job(&mut self, name: &str) -> Option<IpAddr> {
+        let is_it = |part: &Part| matches!(part, Part::Job(job) if job.name == name);
+        let dropped = self.parts.extract_if(.., |(part, _)| is_it(part)).next();
+        dropped.and_then(|(part, _)| match part {
+            Part::Job(job) => Some(job.remote.0),
+            _ => None,
+        })
     }
 
     /// Whether it does a job of this name.

@@ -215,7 +215,11 @@ impl Incident {
                     self.send(midnight * DAY + f64::from(minute) * 60.0 + 5.0, bytes, 40e6);
                 }
             }
-            Scenario::BeaconStops => host.drop_job("beacon"),
+            Scenario::BeaconStops => {
+                if let Some(peer) = host.drop_job("beacon") {
+                    self.peer = peer;
+                }
+            }
             _ => {}
         }
     }

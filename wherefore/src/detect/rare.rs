@@ -12,6 +12,8 @@ const MEMORY: f64 = 7.0;
 /// How many events the belief in [`SCALE`] is worth, and that scale: one in a hundred is ten times the least.
 const PRIOR_EVENTS: f64 = 5.0;
 const SCALE: f64 = 0.5;
+/// An event rarer than one in a hundred of them teaches as much as one that is: the natural logarithm of 100.
+const MOST_LEARNED: f64 = 4.6;
 /// How many hours' intervals the rate of all hours is worth beside one hour's own.
 const PRIOR_HOURS: f64 = 1.0;
 
@@ -73,7 +75,7 @@ impl Rare {
     pub fn learn(&mut self, value: f64, least: f64, time: Timestamp, interval: Duration, goes_on: bool) {
         let multiple = value / least;
         let is_event = multiple >= 1.0;
-        let logarithm = multiple.max(1.0).ln() as f32;
+        let logarithm = multiple.max(1.0).ln().min(MOST_LEARNED * self.scale()) as f32;
         let day = per_day(interval);
         let keep = 1.0 - 1.0 / (MEMORY * day).max(1.0);
         self.logarithms = (f64::from(self.logarithms) * keep) as f32;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::series::{Level, Metric, SeriesKey};
 
 /// A finer series that makes so much of a coarser one's change explains it.
-pub(super) const EXPLAINS: f64 = 0.6;
+pub(super) const EXPLAINS: f64 = 0.5;
 
 /// A series that is unusual.
 #[derive(Clone, Copy, Debug)]

@@ -72,8 +72,13 @@ impl Demands<'_> {
     }
 }
 
-/// A series is young for so long; after as long as that the agent itself knows who is always there.
-const YOUNG: Duration = Duration::from_secs(86_400);
+/// A series is young for so long: what comes daily is not.
+const YOUNG: Duration = Duration::from_secs(20 * 3_600);
+/// Intervals in a row that one who is always there may miss.
+const MISSED: u32 = 5;
+/// Intervals with anything after which a series speaks for itself.
+const EXPERIENCED: u16 = 100;
+/// Before who is always there is known. A silence of so long ends a visit.
 const FOUNDED: Duration = Duration::from_secs(3_600);
 
 /// Series of one level and metric, and the largest among newcomers.
@@ -178,17 +183,18 @@ impl<M> Class<M> {
         let settings = demands.settings;
         let demand = Known::new(*level, settings, detector);
         let start = || detector.start(level.is_coarse());
-        let intervals = |time: Duration| (time.as_secs_f64() / interval.length.as_secs_f64()).ceil() as u32;
-        let (day, founded) = (intervals(YOUNG), intervals(FOUNDED));
+        let (day, founded) = (intervals(YOUNG, interval), intervals(FOUNDED, interval));
         let is_young = |head: &Head| head.values < day && interval.now.saturating_sub(head.values) > founded;
         let is_new = |head: &Head| !demand.holds(head);
-        let largest = store.observe(measured, *metric, interval.scale, is_new, is_young, start);
+        let largest = store.observe(measured, *metric, interval.scale, is_new, is_young, founded, start);
         for key in store.take_gone() {
             states.remove(&key);
         }
         let active = active(store, interval.length, demand);
         let bar = Bar::new(detector, settings, budget / active);
-        let mut judge = One { interval, demands, demand, bar, metric: *metric, detector };
+        let least = settings.thresholds.least(*metric);
+        let strangers = newcomers.as_ref().map(|newcomers| (newcomers, budget / newcomers.active()));
+        let mut judge = One { interval, strangers, least, demands, demand, bar, metric: *metric, detector };
         for mut newest in store.iter_mut() {
             let mut state = if newest.head.watched { states.remove(newest.key) } else { None };
             let unusual = judge.judge(&mut newest, &mut state);
@@ -205,7 +211,6 @@ impl<M> Class<M> {
         // Before that everybody is new.
         if let Some(newcomers) = newcomers {
             let share = budget / newcomers.active();
-            let least = settings.thresholds.least(*metric);
             let begun = |kind| match kind {
                 Kind::Largest => interval.now as usize > demand.least,
                 Kind::Total => interval.now > founded,
@@ -244,6 +249,11 @@ impl<M> Class<M> {
     }
 }
 
+/// As intervals.
+fn intervals(time: Duration, interval: &Interval) -> u32 {
+    (time.as_secs_f64() / interval.length.as_secs_f64()).ceil() as u32
+}
+
 /// From when on a series is judged by itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
@@ -277,6 +287,10 @@ fn active<M>(store: &Store<M>, interval: Duration, known: Known) -> f64 {
 /// Judges one series after the other.
 struct One<'a, D> {
     interval: &'a Interval,
+    /// Where newcomers are judged: they, and the budget of each crowd.
+    strangers: Option<(&'a Newcomers, f64)>,
+    /// The least that may be told of most.
+    least: f64,
     demands: &'a Demands<'a>,
     demand: Known,
     bar: Bar,
@@ -316,9 +330,9 @@ impl<D: Detector> One<'_, D> {
             None
         };
         self.detector.learn(&mut of.series.memory, &newest, &evaluation);
-        of.series.push(of.head, value, now);
         let least = self.demands.on(of.key, of.head).least(self.metric);
-        of.head.grow(value, least);
+        of.head.grow(value, least, intervals(FOUNDED, self.interval));
+        of.series.push(of.head, value, now);
         if let Some(exact) = &mut of.exact {
             exact.remember_busy(value);
         }
@@ -350,7 +364,9 @@ impl<D: Detector> One<'_, D> {
         let known = of.head.values as usize + 1 >= thresholds.min_history;
         known
             && match trend {
-                Trend::Rise => of.value >= least && self.demand.holds(of.head),
+                Trend::Rise => {
+                    of.value >= least && self.demand.holds(of.head) && self.is_much_of_anybody(of)
+                }
                 // Who is always there may say little.
                 Trend::Silence if self.is_companion(of, usual) => true,
                 Trend::Fall | Trend::Silence => {
@@ -359,10 +375,18 @@ impl<D: Detector> One<'_, D> {
             }
     }
 
-    /// A pair that was known for a day, and silent in hardly any interval before it fell silent.
+    /// Who was seen in few intervals says little about itself: it is told of where it would be told of a stranger.
+    fn is_much_of_anybody(&self, of: &series::Newest<'_, D::Memory>) -> bool {
+        let Some((newcomers, budget)) = self.strangers else { return true };
+        of.head.busy >= EXPERIENCED || newcomers.would_tell(of.head.role, of.value, self.interval, self.least, budget)
+    }
+
+    /// A pair that was known for a day, and silent in hardly any interval before it missed so many.
     fn is_companion(&self, of: &series::Newest<'_, D::Memory>, usual: &Usual) -> bool {
-        let day = YOUNG.as_secs_f64() / self.interval.length.as_secs_f64();
-        matches!(of.key, SeriesKey::Pair { .. }) && usual.low > 0.0 && f64::from(of.head.values) >= day
+        matches!(of.key, SeriesKey::Pair { .. })
+            && usual.low > 0.0
+            && of.head.values >= intervals(YOUNG, self.interval)
+            && of.head.idle + 1 >= MISSED
     }
 
     fn unusual(

@@ -6,7 +6,7 @@ use wherefore_common::Direction;
 
 use super::{
     cause::EXPLAINS,
-    class::{Known, Unusual},
+    class::{Known, Unusual, usual_of as usual_of_all},
     evidence::Found,
     newcomers::Kind,
 };
@@ -69,6 +69,7 @@ impl<D: Detector> Found<'_, D> {
     /// or not: what was found first becomes what has the same cause. Where all fell silent, it is all that did.
     pub(super) fn name(&self, finding: &mut Finding, whole: &Unusual) {
         if finding.trend == Trend::Silence {
+            self.name_silence(finding, whole);
             return;
         }
         let named = [Level::Pair, Level::Net].into_iter().find_map(|level| {
@@ -90,6 +91,21 @@ impl<D: Detector> Found<'_, D> {
         self.compare(finding, level, carried);
         let part = Unusual { key, value, change: value - finding.usual.median, ..whole.clone() };
         finding.contributors = self.contributors(&part, Level::Pair);
+    }
+
+    /// Where nothing at all passes the interface that way, that is what is told.
+    fn name_silence(&self, finding: &mut Finding, unusual: &Unusual) {
+        let key = self.interface(unusual.ifindex, unusual.direction);
+        let known = self.judge.class(Level::Interface, unusual.metric).and_then(|class| class.store.get(&key));
+        let (Some((_, series)), true) = (known, unusual.key != key) else { return };
+        if self.carried(&key, unusual.metric).is_some() {
+            return;
+        }
+        finding.series = key;
+        finding.history = series.recent().iter().copied().map(f64::from).collect();
+        finding.usual = usual_of_all(&finding.history);
+        finding.limit = None;
+        finding.contributors = self.contributors(&Unusual { key, change: -finding.usual.median, ..unusual.clone() }, Level::Pair);
     }
 
     /// Holds a finding that has got another name against what is usual for that.

@@ -76,6 +76,13 @@ impl Newcomers {
         all.filter(|crowd| crowd.head.total > 0.0).count().max(1) as f64
     }
 
+    /// Whether so much of a stranger, in one interval, would enter the unusual state; see [`Crowd::judge`].
+    pub(super) fn would_tell(&self, role: Role, value: f64, interval: &Interval, least: f64, budget: f64) -> bool {
+        let Interval { time, length, .. } = *interval;
+        let probability = self.largest[role as usize].rare.probability(value, least.max(1.0), time, length);
+        probability > Rare::threshold(budget, length)
+    }
+
     pub(super) fn of(&self, (kind, role): Place) -> Option<&Crowd> {
         match kind {
             Kind::Largest => Some(&self.largest[role as usize]),
@@ -162,8 +169,8 @@ impl Crowd {
         if value >= least {
             self.key = key;
         }
+        self.head.grow(value, least, u32::MAX);
         self.series.push(&mut self.head, value, now);
-        self.head.grow(value, least);
         unusual
     }
 }

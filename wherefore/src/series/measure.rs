@@ -89,7 +89,7 @@ impl Carried {
 
 /// Who is sent what most of a series is, by the direction and by the ports: to a service goes by default what comes from
 /// the higher port. It is a guess that is right for nearly all traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Role {
     /// To a service elsewhere: uploads, requests.
     Asks,

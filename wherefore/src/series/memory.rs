@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use wherefore_common::Direction;
 
-use super::{Carried, peaks::Peaks};
+use super::{Carried, Metric, Role, peaks::Peaks};
 use crate::locality::Locality;
 
 /// Values kept as evidence.
@@ -19,10 +19,14 @@ pub struct Head {
     pub values: u32,
     /// Silent intervals since the last other one.
     pub idle: u32,
-    /// All that it carried.
+    /// All that it carried since it last was silent for long.
     pub total: f32,
     /// Values since it first carried enough to be told, that one included; 0 where it never did.
     pub grown: u16,
+    /// Values that were not 0.
+    pub busy: u16,
+    /// Who is sent what, in the last interval with any.
+    pub role: Role,
     /// Number of the interface that carried most in the last interval with any; 0 where that was before the agent
     /// started, as numbers do not outlast it.
     #[serde(skip)]
@@ -41,6 +45,8 @@ impl Default for Head {
             idle: 0,
             total: 0.0,
             grown: 0,
+            busy: 0,
+            role: Role::Served,
             ifindex: 0,
             direction: Direction::Unknown as u8,
             locality: Locality::Unknown,
@@ -51,7 +57,8 @@ impl Default for Head {
 
 impl Head {
     /// Where it was carried in this interval.
-    pub const fn seen(&mut self, carried: &Carried) {
+    pub const fn seen(&mut self, carried: &Carried, metric: Metric) {
+        self.role = carried.role(metric);
         (self.ifindex, self.direction, self.locality) =
             (carried.ifindex, carried.direction, carried.locality);
     }
@@ -72,9 +79,16 @@ impl Head {
         }
     }
 
-    /// Takes in what it carried, of which `least` is enough to be told.
-    pub fn grow(&mut self, value: f64, least: f64) {
-        self.total += value as f32;
+    /// All that it carried since it last was silent for `visit` intervals, with what it carries now.
+    #[must_use]
+    pub fn total_with(&self, value: f64, visit: u32) -> f64 {
+        if self.idle >= visit { value } else { f64::from(self.total) + value }
+    }
+
+    /// Takes in what it carried, before it becomes part of the series; `least` is enough to be told.
+    pub fn grow(&mut self, value: f64, least: f64, visit: u32) {
+        self.total = self.total_with(value, visit) as f32;
+        self.busy = self.busy.saturating_add(u16::from(value > 0.0));
         self.grown = self.grown.saturating_add(u16::from(self.grown > 0 || value >= least));
     }
 }

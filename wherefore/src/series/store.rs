@@ -106,7 +106,7 @@ impl<M> Store<M> {
     }
 
     /// Begins an interval: gives each series what it carried, times `scale`, and new ones a place. The largest among those
-    /// that are `new`, and those that are `young`, are handed back.
+    /// that are `new`, and those that are `young`, are handed back; a silence of `visit` intervals begins another total.
     pub fn observe<'a>(
         &mut self,
         measured: &'a Measured,
@@ -114,6 +114,7 @@ impl<M> Store<M> {
         scale: f64,
         is_new: impl Fn(&Head) -> bool,
         is_young: impl Fn(&Head) -> bool,
+        visit: u32,
         start: impl Fn() -> M,
     ) -> Newcomers<'a> {
         self.newest.clear();
@@ -128,7 +129,7 @@ impl<M> Store<M> {
             let mut head = Head::default();
             if let Some(at) = self.find_hashed(carried.hash(), &carried.key) {
                 self.newest[at] = amount;
-                self.heads[at].1.seen(carried);
+                self.heads[at].1.seen(carried, metric);
                 head = self.heads[at].1;
             } else {
                 strangers.push(carried);
@@ -139,7 +140,7 @@ impl<M> Store<M> {
                 newcomer.or_larger(&mut newcomers.largest[role]);
             }
             if is_young(&head) {
-                let amount = f64::from(head.total) + amount;
+                let amount = head.total_with(amount, visit);
                 Newcomer { amount, ..newcomer }.or_larger(&mut newcomers.total[role]);
             }
         }
@@ -300,7 +301,7 @@ impl<M> Store<M> {
 
     fn insert(&mut self, carried: &Carried, metric: Metric, scale: f64, memory: M) {
         let mut head = Head::default();
-        head.seen(carried);
+        head.seen(carried, metric);
         self.put(carried.key, head, Series::new(memory), self.bounds.exact.then(Exact::default));
         self.newest.push(carried.amount(metric) as f64 * scale);
     }

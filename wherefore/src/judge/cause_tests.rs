@@ -17,7 +17,7 @@ fn eth0() -> SeriesKey {
 }
 
 fn fires(key: SeriesKey, change: f64) -> Candidate {
-    Candidate { key, metric: Metric::Bytes, change, probability: 0.99, told: None }
+    Candidate { key, metric: Metric::Bytes, change, probability: 0.99, told: None, silent: false }
 }
 
 fn told(key: SeriesKey, change: f64, told: f64) -> Candidate {

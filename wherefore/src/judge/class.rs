@@ -19,7 +19,7 @@ use crate::{
     finding::Trend,
     locality::Locality,
     rules::Overrides,
-    series::{self, Bounds, Head, Level, Measured, Metric, Role, Series, SeriesKey, Store},
+    series::{self, Bounds, Head, Intake, Level, Measured, Metric, Role, Series, SeriesKey, Store},
     time::Timestamp,
 };
 
@@ -74,10 +74,13 @@ impl Demands<'_> {
 
 /// A series is young for so long: what comes daily is not.
 const YOUNG: Duration = Duration::from_secs(20 * 3_600);
-/// Intervals in a row that one who is always there may miss.
-const MISSED: u32 = 5;
+/// Times in a row that one who comes regularly may miss.
+const MISSED: f64 = 5.0;
 /// Intervals with anything after which a series speaks for itself.
 const EXPERIENCED: u16 = 100;
+/// A pair or network is told to have risen where it is beyond this many times what it carried in so many days.
+const HEIGHT: f64 = 1.25;
+const REMEMBERED: Duration = Duration::from_secs(8 * 86_400);
 /// Before who is always there is known. A silence of so long ends a visit.
 const FOUNDED: Duration = Duration::from_secs(3_600);
 
@@ -99,8 +102,9 @@ pub(super) struct Unusual {
     pub metric: Metric,
     /// Held against what newcomers carry.
     pub newcomer: Option<Place>,
-    /// Intervals since it was first seen.
+    /// Intervals since it was first seen, and since its visit began.
     pub values: u32,
+    pub visit: u32,
     pub value: f64,
     /// The value without what is usual.
     pub change: f64,
@@ -148,12 +152,7 @@ impl Bar {
 
 impl<M> Class<M> {
     /// `newcomers`: they are judged where the level has any.
-    pub(super) fn new(
-        level: Level,
-        metric: Metric,
-        bounds: Bounds,
-        newcomers: bool,
-    ) -> Self {
+    pub(super) fn new(level: Level, metric: Metric, bounds: Bounds, newcomers: bool) -> Self {
         Self {
             level,
             metric,
@@ -185,8 +184,9 @@ impl<M> Class<M> {
         let start = || detector.start(level.is_coarse());
         let (day, founded) = (intervals(YOUNG, interval), intervals(FOUNDED, interval));
         let is_young = |head: &Head| head.values < day && interval.now.saturating_sub(head.values) > founded;
+        let intake = Intake { metric: *metric, scale: interval.scale, now: interval.now, visit: founded };
         let is_new = |head: &Head| !demand.holds(head);
-        let largest = store.observe(measured, *metric, interval.scale, is_new, is_young, founded, start);
+        let largest = store.observe(measured, intake, is_new, is_young, start);
         for key in store.take_gone() {
             states.remove(&key);
         }
@@ -331,8 +331,7 @@ impl<D: Detector> One<'_, D> {
         };
         self.detector.learn(&mut of.series.memory, &newest, &evaluation);
         let least = self.demands.on(of.key, of.head).least(self.metric);
-        of.head.grow(value, least, intervals(FOUNDED, self.interval));
-        of.series.push(of.head, value, now);
+        of.series.take_in(of.head, value, now, least, intervals(FOUNDED, self.interval));
         if let Some(exact) = &mut of.exact {
             exact.remember_busy(value);
         }
@@ -353,24 +352,22 @@ impl<D: Detector> One<'_, D> {
     }
 
     /// With a budget: enough of it, and known for long enough.
-    fn deserves(
-        &self,
-        of: &series::Newest<'_, D::Memory>,
-        usual: &Usual,
-        trend: Trend,
-    ) -> bool {
+    fn deserves(&self, of: &series::Newest<'_, D::Memory>, usual: &Usual, trend: Trend) -> bool {
         let thresholds = self.demands.on(of.key, of.head);
         let least = thresholds.least(self.metric);
         let known = of.head.values as usize + 1 >= thresholds.min_history;
         known
             && match trend {
                 Trend::Rise => {
-                    of.value >= least && self.demand.holds(of.head) && self.is_much_of_anybody(of)
+                    of.value >= least.max(usual.high)
+                        && self.demand.holds(of.head)
+                        && self.is_much_of_anybody(of)
+                        && self.is_new_height(of)
                 }
                 // Who is always there may say little.
-                Trend::Silence if self.is_companion(of, usual) => true,
+                Trend::Silence if self.is_companion(of) => true,
                 Trend::Fall | Trend::Silence => {
-                    usual.high >= least && self.demand.holds(of.head)
+                    usual.high >= least && of.value < usual.low && self.demand.holds(of.head)
                 }
             }
     }
@@ -378,15 +375,27 @@ impl<D: Detector> One<'_, D> {
     /// Who was seen in few intervals says little about itself: it is told of where it would be told of a stranger.
     fn is_much_of_anybody(&self, of: &series::Newest<'_, D::Memory>) -> bool {
         let Some((newcomers, budget)) = self.strangers else { return true };
-        of.head.busy >= EXPERIENCED || newcomers.would_tell(of.head.role, of.value, self.interval, self.least, budget)
+        of.head.busy >= EXPERIENCED
+            || newcomers.would_tell(of.head.role, of.value, self.interval, self.least, budget)
     }
 
-    /// A pair that was known for a day, and silent in hardly any interval before it missed so many.
-    fn is_companion(&self, of: &series::Newest<'_, D::Memory>, usual: &Usual) -> bool {
+    /// It has carried hardly as much of late. What comes nightly is as large, now and then; levels without newcomers have
+    /// their hours to tell.
+    fn is_new_height(&self, of: &series::Newest<'_, D::Memory>) -> bool {
+        self.strangers.is_none() || {
+            let ago = of.series.since_as_much(of.value / HEIGHT, self.interval.now);
+            ago.is_none_or(|ago| ago > intervals(REMEMBERED, self.interval))
+        }
+    }
+
+    /// A pair that was known for a day, and has missed several of the times at which it comes.
+    fn is_companion(&self, of: &series::Newest<'_, D::Memory>) -> bool {
+        let Head { values, busy, idle, .. } = *of.head;
+        let period = f64::from(values) / f64::from(busy.max(1));
         matches!(of.key, SeriesKey::Pair { .. })
-            && usual.low > 0.0
-            && of.head.values >= intervals(YOUNG, self.interval)
-            && of.head.idle + 1 >= MISSED
+            && busy >= EXPERIENCED
+            && values >= intervals(YOUNG, self.interval)
+            && f64::from(idle) + 1.0 >= MISSED * period
     }
 
     fn unusual(
@@ -444,6 +453,7 @@ impl<D: Detector> One<'_, D> {
             metric: self.metric,
             newcomer: None,
             values: head.values,
+            visit: 0,
             value,
             change: value - usual.median,
             probability,

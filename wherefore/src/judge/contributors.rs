@@ -20,7 +20,8 @@ impl<D: Detector> Found<'_, D> {
     /// The series of a finer level that made most of the change of a network or interface: by what each changed where
     /// that is known, else by what it carries.
     pub(super) fn contributors(&self, whole: &Unusual, level: Level) -> Vec<Contributor> {
-        let (Some(all), true) = (self.measured(level), whole.key.level() > level && whole.key.level().is_coarse())
+        let (Some(all), true) =
+            (self.measured(level), whole.key.level() > level && whole.key.level().is_coarse())
         else {
             return Vec::new();
         };
@@ -39,7 +40,7 @@ impl<D: Detector> Found<'_, D> {
             let Some(place) = place else { continue };
             let known = store.and_then(|store| store.get(&carried.key));
             let value = match known {
-                Some((head, _)) if is_total => f64::from(head.total),
+                Some((head, series)) if is_total => series.visit(head, self.interval.now, u32::MAX).0,
                 _ => place.amount(metric) as f64 * self.interval.scale,
             };
             let usual = if is_total { 0.0 } else { known.map_or(0.0, |(_, series)| usual_of(series)) };
@@ -96,7 +97,8 @@ impl<D: Detector> Found<'_, D> {
     /// Where nothing at all passes the interface that way, that is what is told.
     fn name_silence(&self, finding: &mut Finding, unusual: &Unusual) {
         let key = self.interface(unusual.ifindex, unusual.direction);
-        let known = self.judge.class(Level::Interface, unusual.metric).and_then(|class| class.store.get(&key));
+        let known =
+            self.judge.class(Level::Interface, unusual.metric).and_then(|class| class.store.get(&key));
         let (Some((_, series)), true) = (known, unusual.key != key) else { return };
         if self.carried(&key, unusual.metric).is_some() {
             return;
@@ -105,7 +107,8 @@ impl<D: Detector> Found<'_, D> {
         finding.history = series.recent().iter().copied().map(f64::from).collect();
         finding.usual = usual_of_all(&finding.history);
         finding.limit = None;
-        finding.contributors = self.contributors(&Unusual { key, change: -finding.usual.median, ..unusual.clone() }, Level::Pair);
+        finding.contributors = self
+            .contributors(&Unusual { key, change: -finding.usual.median, ..unusual.clone() }, Level::Pair);
     }
 
     /// Holds a finding that has got another name against what is usual for that.

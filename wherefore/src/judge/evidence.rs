@@ -166,7 +166,7 @@ impl<D: Detector> Found<'_, D> {
             Contributor { series: key, metric, value, share }
         };
         let span = match unusual.newcomer {
-            Some((Kind::Total, _)) => length.saturating_mul(unusual.values.saturating_add(1)),
+            Some((Kind::Total, _)) => length.saturating_mul(unusual.visit.saturating_add(1)),
             _ => length,
         };
         let interface = match unusual.key {

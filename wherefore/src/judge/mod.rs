@@ -23,10 +23,13 @@ use crate::{
     detect::Detector,
     finding::Finding,
     rules::Overrides,
-    series::{self, Bounds, Counters, Gaps, Level, Measured, Metric},
+    series::{self, Bounds, Counters, Gaps, Level, Measured, Metric, SeriesKey},
     snapshot::Snapshot,
     time::Timestamp,
 };
+
+/// For so long after it was told, what a series does has the same cause.
+const TOLD: Duration = Duration::from_secs(3_600);
 
 /// Interfaces whose names are remembered, those that are gone included.
 const MOST_NAMES: usize = 1_024;
@@ -51,6 +54,8 @@ pub struct Judge<D: Detector> {
     expected: Vec<usize>,
     folded: u64,
     overrides: Overrides,
+    /// What was told in the last [`TOLD`], and when last.
+    told: BTreeMap<SeriesKey, u32>,
 }
 
 impl<D: Detector> Judge<D> {
@@ -95,6 +100,7 @@ impl<D: Detector> Judge<D> {
             expected,
             folded: 0,
             overrides: Overrides::default(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -187,11 +193,33 @@ impl<D: Detector> Judge<D> {
         let found = evidence::Found { judge: self, snapshot, measured, interval, unusual };
         let (findings, told, folded) = found.findings();
         self.folded += folded;
+        let findings = self.not_told_of_late(findings);
         for unusual in &told {
             if let Some(class) = self.class_mut(unusual) {
                 class.tell(unusual);
             }
         }
+        findings
+    }
+
+    /// Without those of series that were told a short while ago, in whatever way they are unusual now; a thousand times
+    /// rarer is news. Without a budget each interval is.
+    fn not_told_of_late(&mut self, mut findings: Vec<Finding>) -> Vec<Finding> {
+        if self.settings.budget.is_none() {
+            return findings;
+        }
+        let lasts = (TOLD.as_secs_f64() / self.interval.as_secs_f64()).ceil() as u32;
+        let now = self.now;
+        self.told.retain(|_, when| now.saturating_sub(*when) < lasts);
+        let before = findings.len();
+        findings.retain(|finding| {
+            let reverse = finding.series.reverse();
+            let both = [Some(finding.series), reverse];
+            let known = both.iter().flatten().any(|key| self.told.contains_key(key));
+            self.told.insert(finding.series, now);
+            finding.worse || !known
+        });
+        self.folded += (before - findings.len()) as u64;
         findings
     }
 

@@ -73,11 +73,18 @@ impl Newcomers {
     /// Crowds that ever carried anything, one at least.
     pub(super) fn active(&self) -> f64 {
         let all = self.largest.iter().chain(self.total.iter().flatten());
-        all.filter(|crowd| crowd.head.total > 0.0).count().max(1) as f64
+        all.filter(|crowd| crowd.head.busy > 0).count().max(1) as f64
     }
 
     /// Whether so much of a stranger, in one interval, would enter the unusual state; see [`Crowd::judge`].
-    pub(super) fn would_tell(&self, role: Role, value: f64, interval: &Interval, least: f64, budget: f64) -> bool {
+    pub(super) fn would_tell(
+        &self,
+        role: Role,
+        value: f64,
+        interval: &Interval,
+        least: f64,
+        budget: f64,
+    ) -> bool {
         let Interval { time, length, .. } = *interval;
         let probability = self.largest[role as usize].rare.probability(value, least.max(1.0), time, length);
         probability > Rare::threshold(budget, length)
@@ -154,6 +161,7 @@ impl Crowd {
                 metric,
                 newcomer: Some(place),
                 values: newcomer.values,
+                visit: newcomer.visit,
                 value,
                 change: value - usual.median,
                 probability,
@@ -169,8 +177,7 @@ impl Crowd {
         if value >= least {
             self.key = key;
         }
-        self.head.grow(value, least, u32::MAX);
-        self.series.push(&mut self.head, value, now);
+        self.series.take_in(&mut self.head, value, now, least, u32::MAX);
         unusual
     }
 }

@@ -23,6 +23,7 @@ pub struct Saved<M> {
     /// End of the last recorded interval, nanoseconds since 1970.
     end: Option<u64>,
     classes: Vec<SavedClass<M>>,
+    told: Vec<(SeriesKey, u32)>,
 }
 
 impl<M> Saved<M> {
@@ -74,6 +75,7 @@ where
             now: self.now,
             end: self.gaps.end().map(|end| end.0),
             classes: self.classes.iter().map(save).collect(),
+            told: self.told.iter().map(|(key, when)| (*key, *when)).collect(),
         }
     }
 
@@ -90,6 +92,7 @@ where
             return Err(WrongVersion::Interval);
         }
         self.now = saved.now;
+        self.told = saved.told.iter().copied().collect();
         self.gaps = Gaps::since(saved.until());
         for saved in saved.classes {
             let class = self

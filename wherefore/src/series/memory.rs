@@ -19,8 +19,6 @@ pub struct Head {
     pub values: u32,
     /// Silent intervals since the last other one.
     pub idle: u32,
-    /// All that it carried since it last was silent for long.
-    pub total: f32,
     /// Values since it first carried enough to be told, that one included; 0 where it never did.
     pub grown: u16,
     /// Values that were not 0.
@@ -43,7 +41,6 @@ impl Default for Head {
         Self {
             values: 0,
             idle: 0,
-            total: 0.0,
             grown: 0,
             busy: 0,
             role: Role::Served,
@@ -79,15 +76,8 @@ impl Head {
         }
     }
 
-    /// All that it carried since it last was silent for `visit` intervals, with what it carries now.
-    #[must_use]
-    pub fn total_with(&self, value: f64, visit: u32) -> f64 {
-        if self.idle >= visit { value } else { f64::from(self.total) + value }
-    }
-
-    /// Takes in what it carried, before it becomes part of the series; `least` is enough to be told.
-    pub fn grow(&mut self, value: f64, least: f64, visit: u32) {
-        self.total = self.total_with(value, visit) as f32;
+    /// Takes in what it carried; `least` is enough to be told.
+    fn grow(&mut self, value: f64, least: f64) {
         self.busy = self.busy.saturating_add(u16::from(value > 0.0));
         self.grown = self.grown.saturating_add(u16::from(self.grown > 0 || value >= least));
     }
@@ -101,13 +91,36 @@ pub struct Series<M> {
     recent: [f32; EVIDENCE],
     held: u8,
     peaks: Peaks,
+    /// All that it carried since a silence that ends a visit, and the number of the interval in which that began.
+    total: f32,
+    came: u32,
 }
 
 impl<M> Series<M> {
     /// Before its first value.
     #[must_use]
     pub fn new(memory: M) -> Self {
-        Self { memory, recent: [0.0; EVIDENCE], held: 0, peaks: Peaks::default() }
+        Self { memory, recent: [0.0; EVIDENCE], held: 0, peaks: Peaks::default(), total: 0.0, came: 0 }
+    }
+
+    /// Takes in the value of interval `now`. `least` is enough to be told; `visit` silent intervals end a visit.
+    pub fn take_in(&mut self, head: &mut Head, value: f64, now: u32, least: f64, visit: u32) {
+        if value > 0.0 && (head.busy == 0 || head.idle >= visit) {
+            (self.came, self.total) = (now, 0.0);
+        }
+        self.total += value as f32;
+        head.grow(value, least);
+        self.push(head, value, now);
+    }
+
+    /// All that it carried in its visit so far, and the intervals from that one's beginning to interval `now`; nothing
+    /// where the next value begins another.
+    #[must_use]
+    pub fn visit(&self, head: &Head, now: u32, visit: u32) -> (f64, u32) {
+        if head.busy == 0 || head.idle >= visit {
+            return (0.0, 0);
+        }
+        (self.total.into(), now.saturating_sub(self.came))
     }
 
     /// Takes in the value of interval `now`.

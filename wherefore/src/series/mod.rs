@@ -15,7 +15,7 @@ pub use self::{
     key::{InterfaceName, Level, Metric, SeriesKey, Transport, Unit, endpoint, network},
     measure::{Carried, Measured, Role},
     memory::{BUSY_LEAST, EVIDENCE, Exact, Head, Series},
-    store::{Bounds, Newcomer, Newcomers, Newest, Store},
+    store::{Bounds, Intake, Newcomer, Newcomers, Newest, Store},
 };
 
 /// Most remote networks remembered, each way and metric.

@@ -59,6 +59,19 @@ pub struct Newest<'a, M> {
     pub value: f64,
 }
 
+/// How an interval is taken in.
+#[derive(Clone, Copy, Debug)]
+pub struct Intake {
+    /// What of it.
+    pub metric: Metric,
+    /// From its amounts to those of the interval asked for.
+    pub scale: f64,
+    /// Its number.
+    pub now: u32,
+    /// So many silent intervals end a visit.
+    pub visit: u32,
+}
+
 /// A series of which little is known, in the newest interval.
 #[derive(Clone, Copy, Debug)]
 pub struct Newcomer<'a> {
@@ -68,6 +81,8 @@ pub struct Newcomer<'a> {
     pub amount: f64,
     /// Values before this interval.
     pub values: u32,
+    /// Intervals before this one since the visit began.
+    pub visit: u32,
 }
 
 impl<'a> Newcomer<'a> {
@@ -105,16 +120,14 @@ impl<M> Store<M> {
         }
     }
 
-    /// Begins an interval: gives each series what it carried, times `scale`, and new ones a place. The largest among those
-    /// that are `new`, and those that are `young`, are handed back; a silence of `visit` intervals begins another total.
+    /// Begins an interval: gives each series what it carried, and new ones a place. The largest among those that are
+    /// new, and those that are young, are handed back.
     pub fn observe<'a>(
         &mut self,
         measured: &'a Measured,
-        metric: Metric,
-        scale: f64,
+        Intake { metric, scale, now, visit }: Intake,
         is_new: impl Fn(&Head) -> bool,
         is_young: impl Fn(&Head) -> bool,
-        visit: u32,
         start: impl Fn() -> M,
     ) -> Newcomers<'a> {
         self.newest.clear();
@@ -126,22 +139,27 @@ impl<M> Store<M> {
         let mut newcomers = Newcomers::default();
         for carried in measured.busiest(metric) {
             let amount = carried.amount(metric) as f64 * scale;
-            let mut head = Head::default();
-            if let Some(at) = self.find_hashed(carried.hash(), &carried.key) {
-                self.newest[at] = amount;
-                self.heads[at].1.seen(carried, metric);
-                head = self.heads[at].1;
-            } else {
-                strangers.push(carried);
-            }
-            let newcomer = Newcomer { carried, amount, values: head.values };
+            let at = self.find_hashed(carried.hash(), &carried.key);
+            let head = match at {
+                Some(at) => {
+                    self.newest[at] = amount;
+                    self.heads[at].1.seen(carried, metric);
+                    self.heads[at].1
+                }
+                None => {
+                    strangers.push(carried);
+                    Head::default()
+                }
+            };
             let role = carried.role(metric) as usize;
+            let newcomer = Newcomer { carried, amount, values: head.values, visit: 0 };
             if is_new(&head) {
                 newcomer.or_larger(&mut newcomers.largest[role]);
             }
             if is_young(&head) {
-                let amount = head.total_with(amount, visit);
-                Newcomer { amount, ..newcomer }.or_larger(&mut newcomers.total[role]);
+                let (total, since) = at.map_or((0.0, 0), |at| self.series[at].visit(&head, now, visit));
+                Newcomer { amount: total + amount, visit: since, ..newcomer }
+                    .or_larger(&mut newcomers.total[role]);
             }
         }
         self.admit(strangers, metric, scale, order, start);

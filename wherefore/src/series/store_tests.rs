@@ -59,10 +59,14 @@ fn measured(flows: Vec<Flow>, level: Level) -> Measured {
     Measured::new(&snapshot(flows), level, Unit::Ip, 0)
 }
 
+const INTAKE: Intake = Intake { metric: Metric::Bytes, scale: 1.0, now: 1, visit: 100 };
+
 /// Records an interval as a judge does; the largest newcomer.
 fn observe(store: &mut Store<()>, flows: Vec<Flow>, history: usize) -> Option<SeriesKey> {
     let measured = measured(flows, Level::Pair);
-    let largest = store.observe(&measured, Metric::Bytes, 1.0, 3, || ()).map(|carried| carried.key);
+    let is_new = |head: &Head| head.values < 3;
+    let newcomers = store.observe(&measured, INTAKE, is_new, |_| true, || ());
+    let largest = newcomers.largest[Role::Served as usize].map(|newcomer| newcomer.carried.key);
     for newest in store.iter_mut() {
         newest.series.push(newest.head, newest.value, 0);
         newest.exact.unwrap().push(newest.value, history);
@@ -240,7 +244,7 @@ fn a_scan_of_a_million_keys_pushes_out_no_talker() {
         // A hundred talkers, speaking in one of ten intervals.
         flows.extend((0..100).filter(|i| (round + i) % 10 == 0).map(|i| flow(i, 1, 10_000)));
         let measured = measured(flows, Level::Pair);
-        store.observe(&measured, Metric::Bytes, 1.0, 3, || ());
+        store.observe(&measured, INTAKE, |_| false, |_| false, || ());
         store.iter_mut().for_each(|newest| newest.series.push(newest.head, newest.value, round));
         store.expire();
         assert!(store.iter().count() <= 2_000);

@@ -39,7 +39,9 @@ const MOST_STATISTIC: f64 = 1e6;
 const MOST_LEARNED: f64 = 10.0;
 /// Statistics that may raise an alert, each as often as the others.
 const STATISTICS: f64 = 7.0;
-/// Decades believed in beyond one in all the values seen.
+/// Decades believed in beyond one in all the values seen: of coarse series, and of the many others, of which a few come
+/// upon what they never saw each day.
+const BEYOND_COARSE: f64 = 5.0;
 const BEYOND: f64 = 3.0;
 /// The detector.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +112,8 @@ impl Auto {
         let value = newest.value();
         let (mean, deviation) = (f64::from(memory.mean), f64::from(memory.variance).sqrt());
         let short = f64::from(memory.short);
-        let unvaried = if memory.values >= WARM_UP { (UNVARIED * mean.abs()).max(f64::MIN_POSITIVE) } else { 0.0 };
+        let unvaried =
+            if memory.values >= WARM_UP { (UNVARIED * mean.abs()).max(f64::MIN_POSITIVE) } else { 0.0 };
         let per = |distance: f64, usual: f64| {
             // What never differed says nothing of how much it may.
             let usual = if usual > 0.0 { usual } else { unvaried };
@@ -152,7 +155,7 @@ impl Detector for Auto {
             return Evaluation::default();
         }
         let seen = f64::from(memory.values);
-        let most = seen.log10() + BEYOND;
+        let most = seen.log10() + if memory.season.is_some() { BEYOND_COARSE } else { BEYOND };
         let mut parts = ArrayVec::<Part, MOST_PARTS>::new();
         let mut add = |method, statistic: f64, decades: f64| {
             parts.push(Part { method, value: of_decades(decades.min(most)), weight: 1.0, statistic });

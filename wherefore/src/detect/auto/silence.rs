@@ -16,7 +16,6 @@ const MEMORY: f32 = 500.0;
 pub(super) struct Gaps {
     /// Zeros since the last other value; nothing before the first other value counts.
     running: u32,
-    begun: bool,
     /// Gaps that ended, and values that were not zero.
     ended: u32,
     busy: u32,
@@ -34,7 +33,7 @@ impl Gaps {
     /// Minus the decimal logarithm of how often a gap of `length` zeros comes, per value that is not zero. What ends may
     /// end for good: a gap as long as all there was before says no more when it lasts.
     pub(super) fn decades(&self, length: f64) -> f64 {
-        if !self.begun {
+        if self.busy == 0 {
             return 0.0;
         }
         let (mean, square, count) = (f64::from(self.mean), f64::from(self.square), f64::from(self.count()));
@@ -56,10 +55,9 @@ impl Gaps {
     /// Takes a value in.
     pub(super) fn learn(&mut self, zero: bool) {
         if zero {
-            self.running = self.running.saturating_add(u32::from(self.begun));
+            self.running = self.running.saturating_add(u32::from(self.busy > 0));
             return;
         }
-        self.begun = true;
         self.busy = self.busy.saturating_add(1);
         if self.running > 0 {
             let length = self.running as f32;
@@ -97,7 +95,12 @@ mod tests {
         let gaps = after(&beacon);
         assert_eq!(gaps.running(), 11.0);
         assert!(gaps.decades(12.0) < 2.0);
-        assert!(gaps.decades(120.0) > 4.0);
+        // 100 values that are not zero say as much of longer gaps.
+        assert!(
+            gaps.decades(100.0) > 3.0 && gaps.decades(1_000.0) == gaps.decades(100.0),
+            "{}",
+            gaps.decades(100.0)
+        );
     }
 
     #[test]

@@ -41,19 +41,19 @@ fn share(outcomes: &[&Outcome], wanted: impl Fn(&Outcome) -> bool) -> f64 {
 
 /// Looser than what `cargo xtask eval` is to show over many hosts: 95 % told, one false alert a host-day.
 #[test]
-#[ignore = "until networks and interfaces are judged: new pairs alone are not told by default"]
 fn what_happens_is_told_once_and_what_is_usual_is_not() {
     let verdicts = verdicts(DEFAULT, &Scenario::ALL);
     let false_alerts: usize = verdicts.iter().map(|verdict| verdict.false_alerts[0]).sum();
-    assert!(false_alerts <= 3 * verdicts.len(), "{false_alerts} false alerts on {} hosts", verdicts.len());
+    // On its first day it meets each nightly job for the first time.
+    assert!(false_alerts <= 4 * verdicts.len(), "{false_alerts} false alerts on {} hosts", verdicts.len());
     let must: Vec<&Outcome> =
         verdicts.iter().flat_map(|verdict| &verdict.outcomes).filter(|outcome| outcome.must).collect();
     let missed =
         || must.iter().filter(|outcome| outcome.delay.is_none() || !outcome.right).collect::<Vec<_>>();
     assert!(share(&must, |outcome| outcome.delay.is_some()) >= 0.85, "{:#?}", missed());
-    assert!(share(&must, |outcome| outcome.right) >= 0.75, "{:#?}", missed());
+    assert!(share(&must, |outcome| outcome.right) >= 0.85, "{:#?}", missed());
     let alerts: usize = must.iter().map(|outcome| outcome.alerts).sum();
-    assert!(alerts <= 3 * must.len(), "{alerts} alerts for {} causes: {must:#?}", must.len());
+    assert!(2 * alerts <= 3 * must.len(), "{alerts} alerts for {} causes: {must:#?}", must.len());
 }
 
 /// The program before Wherefore alerts on every address that it has not seen before: so it tells a theft, and two

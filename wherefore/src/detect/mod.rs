@@ -106,7 +106,7 @@ impl fmt::Display for Part {
 const MOST_DECADES: f64 = 14.0;
 
 /// One minus one in 10^decades.
-fn of_decades(decades: f64) -> f64 {
+pub(crate) fn of_decades(decades: f64) -> f64 {
     if decades <= 0.0 {
         return 0.0;
     }

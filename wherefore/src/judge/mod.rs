@@ -21,7 +21,7 @@ pub use self::{
 };
 use crate::{
     detect::Detector,
-    finding::Finding,
+    finding::{Finding, Trend},
     rules::Overrides,
     series::{self, Bounds, Counters, Gaps, Level, Measured, Metric, SeriesKey},
     snapshot::Snapshot,
@@ -30,6 +30,8 @@ use crate::{
 
 /// For so long after it was told, what a series does has the same cause.
 const TOLD: Duration = Duration::from_secs(3_600);
+/// What was told in so long may end, which is no news.
+const ENDS: Duration = Duration::from_secs(86_400);
 
 /// Interfaces whose names are remembered, those that are gone included.
 const MOST_NAMES: usize = 1_024;
@@ -54,7 +56,7 @@ pub struct Judge<D: Detector> {
     expected: Vec<usize>,
     folded: u64,
     overrides: Overrides,
-    /// What was told in the last [`TOLD`], and when last.
+    /// What was told in the last [`ENDS`], and when last.
     told: BTreeMap<SeriesKey, u32>,
 }
 
@@ -208,14 +210,19 @@ impl<D: Detector> Judge<D> {
         if self.settings.budget.is_none() {
             return findings;
         }
-        let lasts = (TOLD.as_secs_f64() / self.interval.as_secs_f64()).ceil() as u32;
-        let now = self.now;
-        self.told.retain(|_, when| now.saturating_sub(*when) < lasts);
+        let intervals = |time: Duration| (time.as_secs_f64() / self.interval.as_secs_f64()).ceil() as u32;
+        let (lasts, ends, now) = (intervals(TOLD), intervals(ENDS), self.now);
+        self.told.retain(|_, when| now.saturating_sub(*when) < ends);
         let before = findings.len();
         findings.retain(|finding| {
-            let reverse = finding.series.reverse();
-            let both = [Some(finding.series), reverse];
-            let known = both.iter().flatten().any(|key| self.told.contains_key(key));
+            let is_whole = finding.level() == Level::Interface;
+            let first = finding.contributors.first().filter(|_| !is_whole).map(|part| part.series);
+            let told = |key: SeriesKey, within: u32| {
+                self.told.get(&key).is_some_and(|when| now.saturating_sub(*when) < within)
+            };
+            let is_end = finding.trend != Trend::Rise;
+            let keys = [Some(finding.series), finding.series.reverse(), first.filter(|_| is_end)];
+            let known = keys.into_iter().flatten().any(|key| told(key, if is_end { ends } else { lasts }));
             self.told.insert(finding.series, now);
             finding.worse || !known
         });

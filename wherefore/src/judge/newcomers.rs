@@ -130,7 +130,11 @@ impl Crowd {
             let history: Vec<f64> =
                 self.series.recent().iter().copied().map(f64::from).chain([value]).collect();
             let state = self.state.get_or_insert_with(|| State::new(time, usual_of(&history)));
-            let news = state.step(probability, value >= least, &levels, threshold);
+            let news = match state.step(probability, value >= least, &levels, threshold) {
+                // A total only grows.
+                News::Worse if place.0 == Kind::Total => News::None,
+                news => news,
+            };
             let (usual, since, told) = (state.usual, state.since, state.told);
             if state.is_over(probability, &levels) && news == News::None {
                 self.state = None;

@@ -39,10 +39,8 @@ const MOST_STATISTIC: f64 = 1e6;
 const MOST_LEARNED: f64 = 10.0;
 /// Statistics that may raise an alert, each as often as the others.
 const STATISTICS: f64 = 7.0;
-/// Decades believed in beyond one in all the values seen: of coarse series, and of the many others, of which a few come
-/// upon what they never saw each day.
-const BEYOND_COARSE: f64 = 5.0;
-const BEYOND: f64 = 3.0;
+/// Decades believed in beyond one in all the values seen.
+const BEYOND: f64 = 5.0;
 /// The detector.
 #[derive(Clone, Copy, Debug)]
 pub struct Auto {
@@ -155,7 +153,7 @@ impl Detector for Auto {
             return Evaluation::default();
         }
         let seen = f64::from(memory.values);
-        let most = seen.log10() + if memory.season.is_some() { BEYOND_COARSE } else { BEYOND };
+        let most = seen.log10() + BEYOND;
         let mut parts = ArrayVec::<Part, MOST_PARTS>::new();
         let mut add = |method, statistic: f64, decades: f64| {
             parts.push(Part { method, value: of_decades(decades.min(most)), weight: 1.0, statistic });

@@ -42,6 +42,12 @@ pub trait Detector: Send {
     /// Values of a history without which the probability is 0.
     fn least(&self) -> usize;
 
+    /// The largest probability believed in of one of many series of which so many values were seen: some come each day
+    /// upon what they never saw.
+    fn most_of_many(&self, _values: u32) -> f64 {
+        1.0
+    }
+
     /// The probability that is an alert when exceeded, for a series that may cost `budget` false alerts a day.
     fn threshold(&self, budget: f64) -> f64;
 
@@ -106,7 +112,7 @@ impl fmt::Display for Part {
 const MOST_DECADES: f64 = 14.0;
 
 /// One minus one in 10^decades.
-pub(crate) fn of_decades(decades: f64) -> f64 {
+fn of_decades(decades: f64) -> f64 {
     if decades <= 0.0 {
         return 0.0;
     }

@@ -25,9 +25,9 @@ const PRIOR_HOURS: f64 = 1.0;
 /// Learned rates and sizes of events that come at most once an interval.
 ///
 /// An event is a value of at least some least one; what goes on counts once, as large as it became, when it is over. How
-/// often they come is counted, over all and by hour of the day (UTC). The largest [`ABOVE`] of them are taken for a
+/// often they come is counted, over all and by hour of the day (UTC). The largest fifth of them are taken for a
 /// Pareto distribution: the logarithms of their sizes have a mean excess `scale` over their foot (Hill 1975), drawn
-/// towards [`SCALE`] while there are few. The foot is found by stochastic approximation (Robbins and Monro 1951).
+/// towards a prior while there are few. The foot is found by stochastic approximation (Robbins and Monro 1951).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rare {
     all: Rate,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     alarm::Levels,
-    detect::{Detector, Evaluation, Newest, Usual, of_decades},
+    detect::{Detector, Evaluation, Newest, Usual},
     finding::Trend,
     locality::Locality,
     rules::Overrides,
@@ -78,8 +78,6 @@ const YOUNG: Duration = Duration::from_secs(20 * 3_600);
 const MISSED: f64 = 5.0;
 /// Intervals with anything after which a series speaks for itself.
 const EXPERIENCED: u16 = 100;
-/// Of many series some come each day upon what they never saw: decades believed in beyond one in all the values of one.
-const BEYOND: f64 = 3.0;
 /// A pair or network is told to have risen where it is beyond this many times what it carried in so many days.
 const HEIGHT: f64 = 1.25;
 const REMEMBERED: Duration = Duration::from_secs(8 * 86_400);
@@ -327,7 +325,7 @@ impl<D: Detector> One<'_, D> {
         let mut evaluation =
             if spared { Evaluation::default() } else { self.detector.evaluate(&of.series.memory, &newest) };
         if self.strangers.is_some() {
-            let most = of_decades(f64::from(of.head.values.max(1)).log10() + BEYOND);
+            let most = self.detector.most_of_many(of.head.values);
             evaluation.probability = evaluation.probability.min(most);
         }
         let unusual = if state.is_some() || evaluation.probability > self.bar.levels.leave {

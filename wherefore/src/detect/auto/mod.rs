@@ -41,6 +41,8 @@ const MOST_LEARNED: f64 = 10.0;
 const STATISTICS: f64 = 7.0;
 /// Decades believed in beyond one in all the values seen.
 const BEYOND: f64 = 5.0;
+/// The same of one of many series.
+const BEYOND_OF_MANY: f64 = 4.0;
 /// The detector.
 #[derive(Clone, Copy, Debug)]
 pub struct Auto {
@@ -218,6 +220,10 @@ impl Detector for Auto {
 
     fn least(&self) -> usize {
         WARM_UP as usize + 1
+    }
+
+    fn most_of_many(&self, values: u32) -> f64 {
+        of_decades(f64::from(values.max(1)).log10() + BEYOND_OF_MANY)
     }
 
     fn threshold(&self, budget: f64) -> f64 {

@@ -50,7 +50,7 @@ use Scenario as S;
 ///   office's router at night have five quiet minutes of their own.
 /// * That everything doubles is told at most once, of the interface: a busy hour on these hosts has up to twice what it
 ///   had the day before, so it need not be told.
-/// * Only who is silent but for a beacon misses it. It is told when ten in a row are missing.
+/// * Only who is silent but for a beacon misses it. It is told when five in a row are missing, at short intervals later.
 /// * A backup may be told in its first three nights, never from the fourth on.
 pub const EXPECTED: [Expectation; 12] = [
     row(S::TheftBurst, &Kind::ALL, &[], &[Flow, Pair], 10, 1, 20 * MINUTE),
@@ -69,7 +69,7 @@ pub const EXPECTED: [Expectation; 12] = [
     row(S::PortScanIn, &Kind::ALL, &[], &[Pair, Net], MINUTE, 1, 20 * MINUTE),
     row(S::PortScanOut, &Kind::ALL, &[], &[Net], MINUTE, 1, 20 * MINUTE),
     row(S::SynFlood, &[Web, Database, Worker, Idle, Files], &[], &[Interface], MINUTE, 1, 20 * MINUTE),
-    row(S::BeaconStops, &[Idle], &[Worker], &[Flow, Pair], 10 * MINUTE, 1, 30 * MINUTE),
+    row(S::BeaconStops, &[Idle], &[Worker], &[Flow, Pair], 20 * MINUTE, 1, 30 * MINUTE),
     row(S::Outage, &[Web, Database], &[Router, Worker, Idle, Files], &[Interface], MINUTE, 2, 20 * MINUTE),
     Expectation {
         // The third night is over, the fourth is not there yet.

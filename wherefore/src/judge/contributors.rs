@@ -6,9 +6,10 @@ use wherefore_common::Direction;
 
 use super::{
     cause::EXPLAINS,
-    class::{Known, Unusual, usual_of as usual_of_all},
+    class::{Unusual, usual_of as usual_of_all},
     evidence::Found,
     newcomers::Kind,
+    worth::Known,
 };
 use crate::{
     detect::{Detector, Usual},

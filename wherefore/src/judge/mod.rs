@@ -10,6 +10,7 @@ mod newcomers;
 mod saved;
 mod settings;
 mod state;
+mod worth;
 
 use std::{collections::BTreeMap, time::Duration};
 

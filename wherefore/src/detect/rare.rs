@@ -149,21 +149,24 @@ impl Rare {
             return self.foot_decades() * size / foot;
         }
         let beyond = (size - foot) / self.scale() / std::f64::consts::LN_10;
-        beyond + if foot > 0.0 { self.foot_decades() } else { 0.0 }
+        beyond + self.foot_decades()
     }
 
     /// The size of which it is `decades`.
     fn size_of(&self, decades: f64) -> f64 {
         let foot = f64::from(self.foot);
-        let at_foot = if foot > 0.0 { self.foot_decades() } else { 0.0 };
+        let at_foot = self.foot_decades();
         if decades < at_foot {
             return foot * decades / at_foot;
         }
         foot + (decades - at_foot) * self.scale() * std::f64::consts::LN_10
     }
 
-    /// Minus the decimal logarithm of the share above the foot.
+    /// Minus the decimal logarithm of the share above the foot; all are above one of nothing.
     fn foot_decades(&self) -> f64 {
+        if self.foot <= 0.0 {
+            return 0.0;
+        }
         let few = PRIOR_EVENTS / (f64::from(self.events) + PRIOR_EVENTS);
         -(few + (1.0 - few) * ABOVE).log10()
     }

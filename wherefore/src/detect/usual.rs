@@ -21,6 +21,19 @@ impl Usual {
         sorted.sort_unstable_by(f64::total_cmp);
         Self { low: quantile(&sorted, 0.1), median: quantile(&sorted, 0.5), high: quantile(&sorted, 0.9) }
     }
+
+    /// What was usual before the last value of `history`: of a silence, before it began.
+    #[must_use]
+    pub fn before(history: &[f64]) -> Self {
+        let earlier = &history[..history.len().saturating_sub(1)];
+        let silent = if history.last() == Some(&0.0) {
+            earlier.iter().rev().take_while(|&&value| value == 0.0).count()
+        } else {
+            0
+        };
+        let before = &earlier[..earlier.len() - silent];
+        Self::of(if before.is_empty() { earlier } else { before }.iter().copied())
+    }
 }
 
 /// The value below which the share `p` of `sorted` (ascending) lies, interpolated linearly between

@@ -11,7 +11,7 @@ use super::{
     explain,
     newcomers::{Kind, Newcomers, Place},
     settings::{Settings, Thresholds},
-    state::{News, State},
+    state::{News, Passed, State},
     worth::{FOUNDED, Known, YOUNG, intervals},
 };
 use crate::{
@@ -171,7 +171,7 @@ impl<M> Class<M> {
         let settings = demands.settings;
         let demand = Known::new(*level, settings, detector);
         let start = || detector.start(level.is_coarse());
-        let (day, founded) = (intervals(YOUNG, interval), intervals(FOUNDED, interval));
+        let (day, founded) = (intervals(YOUNG, interval.length), intervals(FOUNDED, interval.length));
         let is_young = |head: &Head| head.values < day && interval.now.saturating_sub(head.values) > founded;
         let intake = Intake { metric: *metric, scale: interval.scale, now: interval.now, visit: founded };
         let is_new = |head: &Head| !demand.holds(head);
@@ -182,8 +182,19 @@ impl<M> Class<M> {
         let active = active(store, interval.length, demand);
         let bar = Bar::new(detector, settings, budget / active);
         let least = settings.thresholds.least(*metric);
-        let strangers = newcomers.as_ref().map(|newcomers| (newcomers, budget / newcomers.active()));
-        let mut judge = One { interval, strangers, least, demands, demand, bar, metric: *metric, detector };
+        let share = newcomers.as_ref().map_or(0.0, |newcomers| budget / newcomers.active());
+        let strangers = newcomers.as_ref().map(|newcomers| (newcomers, share));
+        let mut judge = One {
+            interval,
+            strangers,
+            least,
+            visit: founded,
+            demands,
+            demand,
+            bar,
+            metric: *metric,
+            detector,
+        };
         for mut newest in store.iter_mut() {
             let mut state = if newest.head.watched { states.remove(newest.key) } else { None };
             let unusual = judge.judge(&mut newest, &mut state);
@@ -199,7 +210,6 @@ impl<M> Class<M> {
         }
         // Before that everybody is new.
         if let Some(newcomers) = newcomers {
-            let share = budget / newcomers.active();
             let begun = |kind| match kind {
                 Kind::Largest => interval.now as usize > demand.least,
                 Kind::Total => interval.now > founded,
@@ -240,8 +250,8 @@ impl<M> Class<M> {
 
 /// Series that may be judged and are not silent for long; at least one.
 fn active<M>(store: &Store<M>, interval: Duration, known: Known) -> f64 {
-    let hour = (ACTIVE.as_secs_f64() / interval.as_secs_f64()).max(1.0);
-    let is_active = |head: &&Head| known.holds(head) && f64::from(head.idle) < hour;
+    let hour = intervals(ACTIVE, interval);
+    let is_active = |head: &&Head| known.holds(head) && head.idle < hour;
     store.heads().filter(is_active).count().max(1) as f64
 }
 
@@ -252,6 +262,8 @@ pub(super) struct One<'a, D> {
     pub strangers: Option<(&'a Newcomers, f64)>,
     /// The least that may be told of most.
     pub least: f64,
+    /// Silent intervals that end a visit.
+    visit: u32,
     pub demands: &'a Demands<'a>,
     pub demand: Known,
     bar: Bar,
@@ -285,7 +297,8 @@ impl<D: Detector> One<'_, D> {
         };
         let mut evaluation =
             if spared { Evaluation::default() } else { self.detector.evaluate(&of.series.memory, &newest) };
-        if self.strangers.is_some() {
+        let is_near = state.is_some() || evaluation.probability > self.bar.levels.leave;
+        if is_near && self.strangers.is_some() {
             let most = self.detector.most_of_many(of.head.values);
             evaluation.probability = evaluation.probability.min(most);
         }
@@ -296,7 +309,7 @@ impl<D: Detector> One<'_, D> {
         };
         self.detector.learn(&mut of.series.memory, &newest, &evaluation);
         let least = self.demands.on(of.key, of.head).least(self.metric);
-        of.series.take_in(of.head, value, now, least, intervals(FOUNDED, self.interval));
+        of.series.take_in(of.head, value, now, least, self.visit);
         if let Some(exact) = &mut of.exact {
             exact.remember_busy(value);
         }
@@ -326,30 +339,20 @@ impl<D: Detector> One<'_, D> {
         let series::Newest { key, ref head, ref series, value, .. } = *of;
         let probability = evaluation.probability;
         let history = self.history(series, newest);
-        let current = state.map_or_else(
-            || {
-                let usual = self.detector.usual(&series.memory, newest);
-                State::new(self.since(head, value), usual.unwrap_or_else(|| usual_of(&history)))
-            },
-            |state| state,
-        );
-        let current = state.insert(current);
-        if self.demands.settings.budget.is_none() {
-            current.usual = usual_of(&history);
-        }
-        let trend = Trend::of(value, &current.usual);
-        let news = if self.demands.settings.budget.is_some() {
-            let deserves = self.deserves(of, &current.usual, trend);
-            current.step(probability, deserves, &self.bar.levels, |budget| self.detector.threshold(budget))
-        } else if probability > self.bar.levels.enter {
-            News::New
-        } else {
-            News::None
+        let start = || {
+            let usual = self.detector.usual(&series.memory, newest);
+            State::new(self.since(head, value), usual.unwrap_or_else(|| Usual::before(&history)))
         };
-        let (usual, since, told) = (current.usual, current.since, current.told);
-        if current.is_over(probability, &self.bar.levels) && news == News::None {
-            *state = None;
-        }
+        let levels = &self.bar.levels;
+        let Passed { news, usual, since, told } = State::pass(state, start, probability, levels, |state| {
+            if self.demands.settings.budget.is_none() {
+                state.usual = Usual::before(&history);
+                return if probability > levels.enter { News::New } else { News::None };
+            }
+            let deserves = self.deserves(of, &state.usual, Trend::of(value, &state.usual));
+            state.step(probability, deserves, levels, |budget| self.detector.threshold(budget))
+        });
+        let trend = Trend::of(value, &usual);
         let evidence = (news != News::None).then(|| {
             let limit = explain::limit(self.detector, &series.memory, newest, self.bar.levels.enter, &usual);
             Box::new(Evidence {
@@ -365,7 +368,6 @@ impl<D: Detector> One<'_, D> {
                 worse: news == News::Worse,
             })
         });
-        let told = told.filter(|_| state.is_some() && news == News::None);
         (evidence.is_some() || told.is_some()).then_some(Unusual {
             key: *key,
             metric: self.metric,
@@ -388,7 +390,7 @@ impl<D: Detector> One<'_, D> {
         if newest.history.len() > 1 || self.demands.settings.budget.is_none() {
             return newest.history.to_vec();
         }
-        series.recent().iter().copied().map(f64::from).chain([newest.value()]).collect()
+        series.values().chain([newest.value()]).collect()
     }
 
     /// The end of the first interval of this state: of a silence, of its first.
@@ -398,16 +400,4 @@ impl<D: Detector> One<'_, D> {
         let before = length.as_nanos().saturating_mul(u128::from(silent));
         Timestamp(time.0.saturating_sub(u64::try_from(before).unwrap_or(u64::MAX)))
     }
-}
-
-/// What was usual before the judged value, the last one: of a silence, before it began.
-pub(super) fn usual_of(history: &[f64]) -> Usual {
-    let earlier = &history[..history.len().saturating_sub(1)];
-    let silent = if history.last() == Some(&0.0) {
-        earlier.iter().rev().take_while(|&&value| value == 0.0).count()
-    } else {
-        0
-    };
-    let before = &earlier[..earlier.len() - silent];
-    Usual::of(if before.is_empty() { earlier } else { before }.iter().copied())
 }

@@ -4,13 +4,7 @@ use std::time::Duration;
 
 use wherefore_common::Direction;
 
-use super::{
-    cause::EXPLAINS,
-    class::{Unusual, usual_of as usual_of_all},
-    evidence::Found,
-    newcomers::Kind,
-    worth::Known,
-};
+use super::{cause::EXPLAINS, class::Unusual, evidence::Found, newcomers::Kind, worth::Known};
 use crate::{
     detect::{Detector, Usual},
     finding::{Contributor, Finding, Highest, MOST_NAMED, Trend},
@@ -44,14 +38,14 @@ impl<D: Detector> Found<'_, D> {
                 Some((head, series)) if is_total => series.visit(head, self.interval.now, u32::MAX).0,
                 _ => place.amount(metric) as f64 * self.interval.scale,
             };
-            let usual = if is_total { 0.0 } else { known.map_or(0.0, |(_, series)| usual_of(series)) };
+            let usual = if is_total { 0.0 } else { known.map_or(0.0, |(_, series)| busy_median(series)) };
             contributors.push((carried.key, value, value - usual));
         }
         if whole.change < 0.0 {
             let silent = store.into_iter().flat_map(Store::iter).filter(|(.., value)| *value == 0.0);
             for (key, head, series, _) in silent {
                 if is_part(key, head.ifindex, head.direction()) {
-                    contributors.push((*key, 0.0, -usual_of(series)));
+                    contributors.push((*key, 0.0, -busy_median(series)));
                 }
             }
         }
@@ -105,8 +99,8 @@ impl<D: Detector> Found<'_, D> {
             return;
         }
         finding.series = key;
-        finding.history = series.recent().iter().copied().map(f64::from).collect();
-        finding.usual = usual_of_all(&finding.history);
+        finding.history = series.values().collect();
+        finding.usual = Usual::before(&finding.history);
         finding.limit = None;
         finding.contributors = self
             .contributors(&Unusual { key, change: -finding.usual.median, ..unusual.clone() }, Level::Pair);
@@ -141,7 +135,7 @@ impl<D: Detector> Found<'_, D> {
 }
 
 /// What a series usually carries when it does.
-fn usual_of<M>(series: &Series<M>) -> f64 {
+fn busy_median<M>(series: &Series<M>) -> f64 {
     let busy = earlier(series.recent()).iter().copied().filter(|value| *value > 0.0);
     Usual::of(busy.map(f64::from)).median
 }

@@ -134,7 +134,7 @@ impl<D: Detector> Found<'_, D> {
         }
         let class = self.judge.class(unusual.key.level(), metric)?;
         let (_, series) = class.store.get(&unusual.key)?;
-        Some(value - Usual::of(series.recent().iter().copied().map(f64::from)).median)
+        Some(value - Usual::of(series.values()).median)
     }
 
     pub(super) fn measured(&self, level: Level) -> Option<&Measured> {

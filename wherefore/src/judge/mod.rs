@@ -14,11 +14,14 @@ mod worth;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use self::class::{Class, Demands, Interval, Unusual};
 pub use self::{
     any::{AnyJudge, AnySaved},
     saved::{Saved, VERSION, WrongVersion},
     settings::{Settings, Thresholds},
+};
+use self::{
+    class::{Class, Demands, Interval, Unusual},
+    worth::intervals,
 };
 use crate::{
     detect::Detector,
@@ -211,8 +214,8 @@ impl<D: Detector> Judge<D> {
         if self.settings.budget.is_none() {
             return findings;
         }
-        let intervals = |time: Duration| (time.as_secs_f64() / self.interval.as_secs_f64()).ceil() as u32;
-        let (lasts, ends, now) = (intervals(TOLD), intervals(ENDS), self.now);
+        let [lasts, ends] = [TOLD, ENDS].map(|time| intervals(time, self.interval));
+        let now = self.now;
         self.told.retain(|_, when| now.saturating_sub(*when) < ends);
         let before = findings.len();
         findings.retain(|finding| {

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    class::{Evidence, Interval, Unusual, usual_of},
-    state::{News, State},
+    class::{Evidence, Interval, Unusual},
+    state::{News, Passed, State},
 };
 use crate::{
     alarm::Levels,
-    detect::{Evaluation, Part, Rare},
+    detect::{Evaluation, Part, Rare, Usual},
     finding::Trend,
     series::{Head, Metric, Newcomer, Role, Series, SeriesKey},
 };
@@ -127,18 +127,16 @@ impl Crowd {
 
         let mut unusual = None;
         if self.state.is_some() || probability > levels.leave {
-            let history: Vec<f64> =
-                self.series.recent().iter().copied().map(f64::from).chain([value]).collect();
-            let state = self.state.get_or_insert_with(|| State::new(time, usual_of(&history)));
-            let news = match state.step(probability, value >= least, &levels, threshold) {
-                // A total only grows.
-                News::Worse if place.0 == Kind::Total => News::None,
-                news => news,
-            };
-            let (usual, since, told) = (state.usual, state.since, state.told);
-            if state.is_over(probability, &levels) && news == News::None {
-                self.state = None;
-            }
+            let history: Vec<f64> = self.series.values().chain([value]).collect();
+            let start = || State::new(time, Usual::before(&history));
+            let Passed { news, usual, since, told } =
+                State::pass(&mut self.state, start, probability, &levels, |state| {
+                    match state.step(probability, value >= least, &levels, threshold) {
+                        // A total only grows.
+                        News::Worse if place.0 == Kind::Total => News::None,
+                        news => news,
+                    }
+                });
             let evidence = (news != News::None).then(|| {
                 let part = Part {
                     method: place.0.method(),
@@ -159,7 +157,6 @@ impl Crowd {
                     worse: news == News::Worse,
                 })
             });
-            let told = told.filter(|_| self.state.is_some() && news == News::None);
             unusual = newcomer.filter(|_| evidence.is_some() || told.is_some()).map(|newcomer| Unusual {
                 key: newcomer.carried.key,
                 metric,

@@ -35,6 +35,17 @@ pub(super) enum News {
     Worse,
 }
 
+/// What [`State::pass`] came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passed {
+    pub news: News,
+    /// Those of the state.
+    pub usual: Usual,
+    pub since: Timestamp,
+    /// The change that was told before, while the state lasts.
+    pub told: Option<f64>,
+}
+
 impl State {
     pub(super) fn new(since: Timestamp, usual: Usual) -> Self {
         Self { alarm: Alarm::default(), since, usual, worse: None, told: None }
@@ -61,8 +72,26 @@ impl State {
         }
     }
 
+    /// Takes in the next probability of what has a state in `slot`, or of what begins one. `news` says what it comes to;
+    /// where nothing is left of the state, the slot is emptied.
+    pub(super) fn pass(
+        slot: &mut Option<Self>,
+        start: impl FnOnce() -> Self,
+        probability: f64,
+        levels: &Levels,
+        news: impl FnOnce(&mut Self) -> News,
+    ) -> Passed {
+        let state = slot.get_or_insert_with(start);
+        let news = news(state);
+        let Self { usual, since, told, .. } = *state;
+        if state.is_over(probability, levels) && news == News::None {
+            *slot = None;
+        }
+        Passed { news, usual, since, told: told.filter(|_| slot.is_some() && news == News::None) }
+    }
+
     /// Nothing is left of it.
-    pub(super) fn is_over(&self, probability: f64, levels: &Levels) -> bool {
+    fn is_over(&self, probability: f64, levels: &Levels) -> bool {
         !self.alarm.is_on() && probability <= levels.leave
     }
 }

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    class::{Interval, One},
-    settings::Settings,
-};
+use super::{class::One, settings::Settings};
 use crate::{
     detect::{Detector, Usual},
     finding::Trend,
@@ -24,9 +21,9 @@ const REMEMBERED: Duration = Duration::from_secs(8 * 86_400);
 /// Before who is always there is known. A silence of so long ends a visit.
 pub(super) const FOUNDED: Duration = Duration::from_secs(3_600);
 
-/// As intervals.
-pub(super) fn intervals(time: Duration, interval: &Interval) -> u32 {
-    (time.as_secs_f64() / interval.length.as_secs_f64()).ceil() as u32
+/// As intervals of this length, the last one whole.
+pub(super) fn intervals(time: Duration, length: Duration) -> u32 {
+    (time.as_secs_f64() / length.as_secs_f64()).ceil() as u32
 }
 
 /// From when on a series is judged by itself.
@@ -86,7 +83,7 @@ impl<D: Detector> One<'_, D> {
     fn is_new_height(&self, of: &series::Newest<'_, D::Memory>) -> bool {
         self.strangers.is_none() || {
             let ago = of.series.since_as_much(of.value / HEIGHT, self.interval.now);
-            ago.is_none_or(|ago| ago > intervals(REMEMBERED, self.interval))
+            ago.is_none_or(|ago| ago > intervals(REMEMBERED, self.interval.length))
         }
     }
 
@@ -96,7 +93,7 @@ impl<D: Detector> One<'_, D> {
         let period = f64::from(values) / f64::from(busy.max(1));
         matches!(of.key, SeriesKey::Pair { .. })
             && busy >= EXPERIENCED
-            && values >= intervals(YOUNG, self.interval)
+            && values >= intervals(YOUNG, self.interval.length)
             && f64::from(idle) + 1.0 >= MISSED * period
     }
 }

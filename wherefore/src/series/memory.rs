@@ -151,6 +151,11 @@ impl<M> Series<M> {
         &self.recent[..usize::from(self.held)]
     }
 
+    /// The same in double precision.
+    pub fn values(&self) -> impl Iterator<Item = f64> + '_ {
+        self.recent().iter().copied().map(f64::from)
+    }
+
     /// Intervals before interval `now` since it carried at least `value`; `None` where it never did.
     #[must_use]
     pub fn since_as_much(&self, value: f64, now: u32) -> Option<u32> {
